@@ -1,0 +1,108 @@
+//! What a model will take before anything is allocated.
+
+use std::fmt;
+
+/// Bytes by purpose, next to what the machine has to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    pub weights_bytes: u64,
+    pub kv_bytes: u64,
+    /// Tokens that the key-value cache holds.
+    pub kv_tokens: usize,
+    pub workspace_bytes: u64,
+    /// What the operating system says is free for us, where it says so.
+    pub available_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    #[error(
+        "the model needs {} ({} weights, {} key-value cache, {} workspace) and {} are available: lower --kv-memory, load \
+         with --quantize q8_0, or choose a smaller model",
+        human(plan.total_bytes()),
+        human(plan.weights_bytes),
+        human(plan.kv_bytes),
+        human(plan.workspace_bytes),
+        human(plan.available_bytes.unwrap_or(0))
+    )]
+    DoesNotFit { plan: MemoryPlan },
+    #[error(
+        "a key-value cache of {} holds {tokens} tokens, fewer than one block of {block_tokens}: raise --kv-memory to at \
+         least {}",
+        human(*kv_bytes),
+        human(*block_bytes)
+    )]
+    CacheTooSmall { kv_bytes: u64, tokens: usize, block_tokens: usize, block_bytes: u64 },
+}
+
+impl MemoryPlan {
+    pub fn total_bytes(&self) -> u64 {
+        self.weights_bytes.saturating_add(self.kv_bytes).saturating_add(self.workspace_bytes)
+    }
+
+    /// Errors when the plan asks for more than is there. Unknown availability is not held against the plan.
+    pub fn check(&self) -> Result<(), MemoryError> {
+        match self.available_bytes {
+            Some(available) if self.total_bytes() > available => Err(MemoryError::DoesNotFit { plan: self.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "weights {}, key-value cache {} ({} tokens), workspace {}, in all {}",
+            human(self.weights_bytes),
+            human(self.kv_bytes),
+            self.kv_tokens,
+            human(self.workspace_bytes),
+            human(self.total_bytes())
+        )?;
+        match self.available_bytes {
+            Some(available) => write!(formatter, " of {} available", human(available)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Bytes as people read them: `7.1 MiB`.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_does_not_fit_is_refused_with_its_numbers() {
+        let mut plan = MemoryPlan {
+            weights_bytes: 3 << 30,
+            kv_bytes: 1 << 30,
+            kv_tokens: 1000,
+            workspace_bytes: 1 << 20,
+            available_bytes: Some(2 << 30),
+        };
+        let message = plan.check().expect_err("4 GiB into 2").to_string();
+        assert!(message.contains("4.0 GiB") && message.contains("2.0 GiB") && message.contains("--kv-memory"), "{message}");
+        plan.available_bytes = Some(8 << 30);
+        assert_eq!(plan.check(), Ok(()));
+        plan.available_bytes = None;
+        assert_eq!(plan.check(), Ok(()));
+    }
+
+    #[test]
+    fn bytes_read_well() {
+        assert_eq!(human(999), "999 B");
+        assert_eq!(human(7_444_889), "7.1 MiB");
+    }
+}

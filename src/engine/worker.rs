@@ -1,0 +1,402 @@
+//! The engine's thread: decide, pack, compute, sample, account. Nothing else touches the device.
+
+use super::batch::{Batch, EnteringRow, RowSource};
+use super::metrics::EngineMetrics;
+use super::runner::{Collected, RowResult, Runner};
+use super::speaker::{EventSender, Speaker, Spoken};
+use crate::domain::{CacheSalt, CallId, Class, GenerateError, SamplingParams, SessionKey};
+use crate::scheduler::{AdmitError, NewSequence, Outcome, Sampled, Scheduler, SequenceId};
+use crate::tokenizer::Tokenizer;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+/// How long the thread sleeps when it has work but none that can go on; clients that left are noticed after it.
+const STALLED_WAIT: Duration = Duration::from_millis(5);
+
+/// Microseconds since the engine started. Injected, so that tests decide what time it is.
+pub(super) type Clock = Box<dyn Fn() -> u64 + Send>;
+
+/// One rendered job on its way to the engine's thread.
+pub(super) struct Submission {
+    pub(super) id: CallId,
+    pub(super) prompt: Vec<u32>,
+    pub(super) stop_tokens: Arc<[u32]>,
+    pub(super) stop: Vec<String>,
+    pub(super) params: Arc<SamplingParams>,
+    pub(super) seed: u64,
+    pub(super) max_tokens: usize,
+    pub(super) class: Class,
+    pub(super) session: Option<SessionKey>,
+    pub(super) cache_salt: CacheSalt,
+    pub(super) received_us: u64,
+    pub(super) deadline: Duration,
+    pub(super) events: EventSender,
+}
+
+pub(super) enum Command {
+    Submit(Box<Submission>),
+    Stop,
+}
+
+/// What the thread knows of a sequence that has not ended.
+struct Live {
+    id: CallId,
+    speaker: Speaker,
+    params: Arc<SamplingParams>,
+    seed: u64,
+    prompt_tokens: usize,
+    deadline: Duration,
+    received_us: u64,
+    last_token_us: Option<u64>,
+    has_run: bool,
+}
+
+pub(super) struct Worker {
+    pub(super) scheduler: Scheduler,
+    pub(super) runner: Box<dyn Runner>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) block_tokens: usize,
+    pub(super) metrics: EngineMetrics,
+    pub(super) clock: Clock,
+    live: HashMap<SequenceId, Live>,
+    spare: Vec<Batch>,
+    submitted_us: std::collections::VecDeque<u64>,
+    abandoned: Vec<SequenceId>,
+    retry: RetryEstimate,
+}
+
+/// What remains of the loop after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Worked,
+    Idle,
+    Stopped,
+}
+
+impl Worker {
+    pub(super) fn new(
+        scheduler: Scheduler,
+        runner: Box<dyn Runner>,
+        commands: Receiver<Command>,
+        tokenizer: Arc<Tokenizer>,
+        block_tokens: usize,
+        metrics: EngineMetrics,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            scheduler,
+            runner,
+            commands,
+            tokenizer,
+            block_tokens,
+            metrics,
+            clock,
+            live: HashMap::new(),
+            spare: Vec::new(),
+            submitted_us: std::collections::VecDeque::new(),
+            abandoned: Vec::new(),
+            retry: RetryEstimate::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut turn = Turn::Idle;
+        loop {
+            if self.receive(turn) == Turn::Stopped {
+                break;
+            }
+            self.let_go();
+            turn = self.step();
+            self.metrics.observe(&self.scheduler.stats());
+        }
+        self.stop();
+    }
+
+    /// One turn: submit as far ahead as the device allows, then account for the oldest step.
+    fn step(&mut self) -> Turn {
+        while self.submitted_us.len() <= self.runner.depth() {
+            let Some(step) = self.scheduler.schedule((self.clock)()) else { break };
+            let id = step.id;
+            self.note_first_steps(step.chunks.iter().map(|chunk| chunk.sequence));
+            let mut batch = self.spare.pop().unwrap_or_default();
+            batch.pack(step, self.block_tokens, &Rows { live: &self.live, scheduler: &self.scheduler });
+            self.metrics.step_rows.inc_by(batch.rows() as u64);
+            let submitted_us = (self.clock)();
+            match self.runner.submit(batch) {
+                Ok(()) => self.submitted_us.push_back(submitted_us),
+                Err(error) => {
+                    let failed = self.scheduler.fail(id);
+                    self.fail_all(failed, &error.to_string());
+                }
+            }
+        }
+        let Some(submitted_us) = self.submitted_us.pop_front() else { return Turn::Idle };
+        let collected = self.runner.collect();
+        self.metrics.step.observe(seconds((self.clock)() - submitted_us));
+        self.account(collected);
+        Turn::Worked
+    }
+
+    fn account(&mut self, collected: Collected) {
+        let Collected { batch, tokens } = collected;
+        let step = batch.step.expect("a submitted batch belongs to a step");
+        match tokens {
+            Ok(rows) => {
+                let sampled = self.sampled(&batch, &rows);
+                let outcomes = self.scheduler.commit(step, &sampled);
+                self.publish(&outcomes, &rows);
+            }
+            Err(error) => {
+                let failed = self.scheduler.fail(step);
+                self.fail_all(failed, &error.to_string());
+            }
+        }
+        self.spare.push(batch);
+    }
+
+    /// The tokens as the scheduler wants them. A row that could not be sampled ends its sequence and nothing else.
+    fn sampled(&mut self, batch: &Batch, rows: &[RowResult]) -> Vec<Sampled> {
+        let mut sampled = Vec::with_capacity(rows.len());
+        for (row, result) in batch.sampled.iter().zip(rows) {
+            let token = match result {
+                Ok(sampled) => sampled.token,
+                Err(error) => {
+                    self.scheduler.cancel(row.sequence);
+                    self.fail_all(vec![row.sequence], &error.to_string());
+                    0
+                }
+            };
+            sampled.push(Sampled { sequence: row.sequence, token });
+        }
+        sampled
+    }
+
+    fn publish(&mut self, outcomes: &[Outcome], rows: &[RowResult]) {
+        let now = (self.clock)();
+        for outcome in outcomes {
+            match *outcome {
+                Outcome::Token { sequence, sampled_index, .. } => {
+                    let Some(Ok(token)) = rows.get(sampled_index) else { continue };
+                    let cached_tokens = self.scheduler.cached_tokens(sequence);
+                    let Some(live) = self.live.get_mut(&sequence) else { continue };
+                    live.speaker.start(cached_tokens);
+                    self.metrics.generated_tokens.inc();
+                    match live.last_token_us.replace(now) {
+                        Some(before) => self.metrics.inter_token.observe(seconds(now - before)),
+                        None => self.metrics.time_to_first_token.observe(seconds(now - live.received_us)),
+                    }
+                    if live.speaker.token(token) == Spoken::Stopped {
+                        self.scheduler.cancel(sequence);
+                        self.end(sequence, "stop");
+                    }
+                }
+                Outcome::Finished { sequence, reason } => {
+                    let cached_tokens = self.scheduler.cached_tokens(sequence);
+                    if let Some(live) = self.live.get_mut(&sequence) {
+                        live.speaker.start(cached_tokens);
+                        live.speaker.finish(reason);
+                    }
+                    self.end(sequence, "finished");
+                }
+            }
+        }
+    }
+
+    /// Takes new work. Blocks only when there is nothing to compute.
+    fn receive(&mut self, last: Turn) -> Turn {
+        if last == Turn::Idle {
+            let waits = self.live.is_empty();
+            let received = if waits {
+                self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.commands.recv_timeout(STALLED_WAIT)
+            };
+            match received {
+                Ok(Command::Submit(submission)) => self.admit(*submission),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Turn::Stopped,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Submit(submission)) => self.admit(*submission),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Turn::Stopped,
+                Err(TryRecvError::Empty) => return Turn::Worked,
+            }
+        }
+    }
+
+    fn admit(&mut self, submission: Submission) {
+        let prompt_tokens = submission.prompt.len();
+        let mut speaker =
+            Speaker::new(submission.events, Arc::clone(&self.tokenizer), &submission.stop, prompt_tokens);
+        let new = NewSequence {
+            prompt: submission.prompt,
+            class: submission.class,
+            session: submission.session,
+            cache_salt: submission.cache_salt,
+            deadline_us: submission.received_us + submission.deadline.as_micros() as u64,
+            max_tokens: submission.max_tokens,
+            stop_tokens: submission.stop_tokens,
+        };
+        match self.scheduler.add(new, (self.clock)()) {
+            Ok(admission) => {
+                for superseded in admission.superseded {
+                    self.refuse(superseded, GenerateError::Superseded, "superseded");
+                }
+                let live = Live {
+                    id: submission.id,
+                    speaker,
+                    params: submission.params,
+                    seed: submission.seed,
+                    prompt_tokens,
+                    deadline: submission.deadline,
+                    received_us: submission.received_us,
+                    last_token_us: None,
+                    has_run: false,
+                };
+                self.live.insert(admission.id, live);
+            }
+            Err(error) => {
+                self.metrics.requests_ended.with_label_values(&["refused"]).inc();
+                speaker.fail(self.explain(error));
+            }
+        }
+    }
+
+    fn explain(&self, error: AdmitError) -> GenerateError {
+        match error {
+            AdmitError::QueueFull { waiting, waiting_max } => {
+                GenerateError::QueueFull { waiting, waiting_max, retry_after: self.retry.after(waiting) }
+            }
+            AdmitError::CacheTooSmall { needed_tokens, cache_tokens } => {
+                GenerateError::CacheTooSmall { needed_tokens, cache_tokens }
+            }
+            AdmitError::Empty => GenerateError::PromptEmpty,
+            AdmitError::PromptTooLong { .. } => GenerateError::StepFailed { reason: error.to_string() },
+        }
+    }
+
+    /// Ends sequences whose client has gone or whose deadline has passed.
+    fn let_go(&mut self) {
+        let mut abandoned = std::mem::take(&mut self.abandoned);
+        abandoned.extend(self.live.iter().filter(|(_, live)| live.speaker.is_abandoned()).map(|(id, _)| *id));
+        for sequence in abandoned.drain(..) {
+            self.scheduler.cancel(sequence);
+            self.end(sequence, "abandoned");
+        }
+        self.abandoned = abandoned;
+        for sequence in self.scheduler.expire((self.clock)()) {
+            let Some(live) = self.live.get(&sequence) else { continue };
+            let phase = match (live.has_run, live.last_token_us) {
+                (false, _) => "it was still waiting for a place",
+                (true, None) => "its prompt was still being computed",
+                (true, Some(_)) => "it was being generated",
+            };
+            let retry_after = self.retry.after(self.scheduler.stats().waiting);
+            let error = GenerateError::DeadlineExceeded { deadline: live.deadline, phase, retry_after };
+            self.refuse(sequence, error, "deadline");
+        }
+    }
+
+    fn note_first_steps(&mut self, sequences: impl Iterator<Item = SequenceId>) {
+        let now = (self.clock)();
+        for sequence in sequences {
+            if let Some(live) = self.live.get_mut(&sequence)
+                && !live.has_run
+            {
+                live.has_run = true;
+                self.metrics.queue_wait.observe(seconds(now - live.received_us));
+            }
+        }
+    }
+
+    fn fail_all(&mut self, sequences: Vec<SequenceId>, reason: &str) {
+        if !sequences.is_empty() {
+            tracing::error!(sequences = sequences.len(), reason, "a step failed");
+        }
+        for sequence in sequences {
+            self.refuse(sequence, GenerateError::StepFailed { reason: reason.to_owned() }, "failed");
+        }
+    }
+
+    fn refuse(&mut self, sequence: SequenceId, error: GenerateError, outcome: &str) {
+        if let Some(live) = self.live.get_mut(&sequence) {
+            live.speaker.fail(error);
+        }
+        self.end(sequence, outcome);
+    }
+
+    fn end(&mut self, sequence: SequenceId, outcome: &str) {
+        if let Some(live) = self.live.remove(&sequence) {
+            let lived_us = (self.clock)() - live.received_us;
+            tracing::debug!(call = %live.id, outcome, lived_us, "sequence ended");
+            self.metrics.requests_ended.with_label_values(&[outcome]).inc();
+            self.retry.note(lived_us);
+        }
+    }
+
+    /// Collects what is in flight and tells everybody that is still waiting for an answer.
+    fn stop(mut self) {
+        while self.submitted_us.pop_front().is_some() {
+            let collected = self.runner.collect();
+            self.account(collected);
+        }
+        let rest: Vec<SequenceId> = self.live.keys().copied().collect();
+        for sequence in rest {
+            self.scheduler.cancel(sequence);
+            self.refuse(sequence, GenerateError::ShuttingDown, "shutdown");
+        }
+        while let Ok(Command::Submit(submission)) = self.commands.try_recv() {
+            let error = Err(GenerateError::ShuttingDown);
+            drop(submission.events.try_send(error));
+        }
+        self.metrics.observe(&self.scheduler.stats());
+    }
+}
+
+/// Lets the batch ask for sampling state while it is packed.
+struct Rows<'a> {
+    live: &'a HashMap<SequenceId, Live>,
+    scheduler: &'a Scheduler,
+}
+
+impl RowSource for Rows<'_> {
+    fn entering(&self, sequence: SequenceId, state_row: u32) -> EnteringRow {
+        let live = self.live.get(&sequence).expect("the scheduler runs only what was admitted and has not ended");
+        EnteringRow {
+            state_row,
+            params: Arc::clone(&live.params),
+            seed: live.seed,
+            tokens: self.scheduler.tokens(sequence).expect("a scheduled sequence has tokens").to_vec(),
+            prompt_tokens: live.prompt_tokens,
+        }
+    }
+}
+
+/// How long a refused client should stay away: the mean life of recent requests, once per request in front of it.
+#[derive(Debug, Default)]
+struct RetryEstimate {
+    mean_us: f64,
+}
+
+impl RetryEstimate {
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    fn note(&mut self, lived_us: u64) {
+        let weight = if self.mean_us == 0.0 { 1.0 } else { 0.1 };
+        self.mean_us += (lived_us as f64 - self.mean_us) * weight;
+    }
+
+    fn after(&self, waiting: usize) -> Duration {
+        let estimate = Duration::from_micros((self.mean_us * (waiting as f64 / 4.0).max(1.0)) as u64);
+        estimate.clamp(Duration::from_secs(1), Self::LONGEST)
+    }
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 * 1e-6
+}
