@@ -1,0 +1,155 @@
+//! Picks the lane that answers a call. Today a model name leads to exactly one lane.
+//!
+//! Sees lanes only as `dyn Generate` and has never heard of HTTP or of an engine.
+
+use crate::domain::{ErrorKind, Generate, ModelInfo};
+use std::fmt;
+use std::sync::Arc;
+
+/// A way to answer, and what callers may know of it.
+#[derive(Clone)]
+pub struct Lane {
+    pub info: ModelInfo,
+    pub lane: Arc<dyn Generate>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Lane").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// The lanes of this process, in the order in which they were configured.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    lanes: Vec<Lane>,
+}
+
+impl Routes {
+    /// Errors if two lanes have one name.
+    pub fn new(lanes: Vec<Lane>) -> Result<Self, RouteError> {
+        for (index, lane) in lanes.iter().enumerate() {
+            if lanes[..index].iter().any(|other| other.info.name == lane.info.name) {
+                return Err(RouteError::DuplicateModel { name: lane.info.name.clone() });
+            }
+        }
+        Ok(Self { lanes })
+    }
+
+    /// The lane that serves the model called `name`. Names are compared exactly.
+    pub fn find(&self, name: &str) -> Result<&Lane, RouteError> {
+        self.lanes.iter().find(|lane| lane.info.name == name).ok_or_else(|| RouteError::UnknownModel {
+            asked: printable(name),
+            suggestion: nearest(name, self.models().map(|info| info.name.as_str())).map(str::to_owned),
+            served: self.models().map(|info| info.name.clone()).collect(),
+        })
+    }
+
+    pub fn models(&self) -> impl Iterator<Item = &ModelInfo> {
+        self.lanes.iter().map(|lane| &lane.info)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RouteError {
+    #[error("the model {asked} does not exist here{}; served: {}", hint(.suggestion), list(.served))]
+    UnknownModel { asked: String, suggestion: Option<String>, served: Vec<String> },
+    #[error("two models are called {name:?}: give each its own name")]
+    DuplicateModel { name: String },
+}
+
+impl RouteError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownModel { .. } => ErrorKind::NotFound,
+            Self::DuplicateModel { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// A caller's name can be a megabyte of control characters: show enough of it to recognise a typing error.
+fn printable(name: &str) -> String {
+    const SHOWN_CHARS: usize = 80;
+    let shown: String = name.chars().take(SHOWN_CHARS).collect();
+    let cut = if shown.len() < name.len() { "…" } else { "" };
+    format!("{shown:?}{cut}")
+}
+
+fn hint(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map(|name| format!(", did you mean {name:?}?")).unwrap_or_default()
+}
+
+fn list(served: &[String]) -> String {
+    if served.is_empty() { "no model".to_owned() } else { served.join(", ") }
+}
+
+/// The name most like `asked`, if any is close enough to be a typing error of it.
+fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ASKED_BYTES_MAX: usize = 256;
+    const LIKENESS_MIN: f64 = 0.6;
+    if asked.len() > ASKED_BYTES_MAX {
+        return None;
+    }
+    let asked = asked.to_lowercase();
+    names
+        .map(|name| (strsim::normalized_damerau_levenshtein(&asked, &name.to_lowercase()), name))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Event, GenerateError, Job};
+    use futures::StreamExt as _;
+    use futures::stream::BoxStream;
+
+    struct Silent;
+
+    impl Generate for Silent {
+        fn generate(&self, _job: Job) -> BoxStream<'static, Result<Event, GenerateError>> {
+            futures::stream::empty().boxed()
+        }
+    }
+
+    fn lane(name: &str) -> Lane {
+        let info = ModelInfo {
+            name: name.to_owned(),
+            architecture: "llama".to_owned(),
+            context_tokens: 64,
+            vocab_size: 32,
+            parameters: 1,
+            has_infill: false,
+            has_chat: false,
+            created: 0,
+        };
+        Lane { info, lane: Arc::new(Silent) }
+    }
+
+    #[test]
+    fn finds_by_exact_name_and_says_what_is_served() {
+        let routes = Routes::new(vec![lane("sconce-tiny"), lane("qwen2.5-coder")]).expect("names differ");
+        assert_eq!(routes.find("sconce-tiny").map(|lane| lane.info.name.as_str()), Ok("sconce-tiny"));
+        let check = |asked: &str, expected: &str| {
+            let error = routes.find(asked).expect_err("not served");
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        };
+        check(
+            "Sconce-tny",
+            r#"the model "Sconce-tny" does not exist here, did you mean "sconce-tiny"?; served: sconce-tiny, qwen2.5-coder"#,
+        );
+        check("gpt-4o", r#"the model "gpt-4o" does not exist here; served: sconce-tiny, qwen2.5-coder"#);
+        check("a\nb", r#"the model "a\nb" does not exist here; served: sconce-tiny, qwen2.5-coder"#);
+        assert!(routes.find(&"x".repeat(1 << 20)).expect_err("not served").to_string().len() < 300);
+    }
+
+    #[test]
+    fn refuses_two_models_of_one_name() {
+        assert_eq!(
+            Routes::new(vec![lane("a"), lane("a")]).err(),
+            Some(RouteError::DuplicateModel { name: "a".to_owned() })
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Serde types and framing of each protocol, without logic. Knows nobody.
