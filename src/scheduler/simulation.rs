@@ -1,0 +1,1 @@
+//! Seeded simulation against a fake model.
