@@ -1,4 +1,23 @@
-//! Sconce: code completion and chat on a machine you own. See ARCHITECTURE.md for the rooms and who may know whom.
+//! Sconce: code completion and chat on a machine you own.
+//!
+//! See ARCHITECTURE.md for the rooms and who may know whom.
 #![deny(unsafe_code)]
 
+pub mod arch;
+pub mod auth;
+pub mod catalog;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod dialect;
 pub mod domain;
+pub mod engine;
+pub mod http;
+pub mod nn;
+pub mod route;
+pub mod sampler;
+pub mod scheduler;
+pub mod serve;
+pub mod tokenizer;
+pub mod wire;

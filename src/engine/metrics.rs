@@ -67,6 +67,16 @@ impl EngineMetrics {
         raise(&self.preemptions, stats.preemptions_total);
     }
 
+    #[cfg(test)]
+    pub(super) fn held_blocks(&self) -> i64 {
+        self.blocks.get() - self.blocks_free.get()
+    }
+
+    #[cfg(test)]
+    pub(super) fn running_and_waiting(&self) -> (i64, i64) {
+        (self.running.get(), self.waiting.get())
+    }
+
     fn register_all(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.requests_ended.clone()))?;
         for histogram in [&self.time_to_first_token, &self.inter_token, &self.queue_wait, &self.step] {

@@ -53,14 +53,20 @@ struct Live {
     has_run: bool,
 }
 
-pub(super) struct Worker {
-    pub(super) scheduler: Scheduler,
-    pub(super) runner: Box<dyn Runner>,
-    pub(super) commands: Receiver<Command>,
-    pub(super) tokenizer: Arc<Tokenizer>,
+pub(super) struct Settings {
     pub(super) block_tokens: usize,
     pub(super) metrics: EngineMetrics,
     pub(super) clock: Clock,
+}
+
+pub(super) struct Worker {
+    scheduler: Scheduler,
+    runner: Box<dyn Runner>,
+    commands: Receiver<Command>,
+    tokenizer: Arc<Tokenizer>,
+    block_tokens: usize,
+    metrics: EngineMetrics,
+    clock: Clock,
     live: HashMap<SequenceId, Live>,
     spare: Vec<Batch>,
     submitted_us: std::collections::VecDeque<u64>,
@@ -70,8 +76,9 @@ pub(super) struct Worker {
 
 /// What remains of the loop after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     Worked,
+    /// Nothing could be computed: the next turn may wait for a command.
     Idle,
     Stopped,
 }
@@ -82,18 +89,16 @@ impl Worker {
         runner: Box<dyn Runner>,
         commands: Receiver<Command>,
         tokenizer: Arc<Tokenizer>,
-        block_tokens: usize,
-        metrics: EngineMetrics,
-        clock: Clock,
+        settings: Settings,
     ) -> Self {
         Self {
             scheduler,
             runner,
             commands,
             tokenizer,
-            block_tokens,
-            metrics,
-            clock,
+            block_tokens: settings.block_tokens,
+            metrics: settings.metrics,
+            clock: settings.clock,
             live: HashMap::new(),
             spare: Vec::new(),
             submitted_us: std::collections::VecDeque::new(),
@@ -104,15 +109,21 @@ impl Worker {
 
     pub(super) fn run(mut self) {
         let mut turn = Turn::Idle;
-        loop {
-            if self.receive(turn) == Turn::Stopped {
-                break;
-            }
-            self.let_go();
-            turn = self.step();
-            self.metrics.observe(&self.scheduler.stats());
+        while turn != Turn::Stopped {
+            turn = self.turn(turn);
         }
         self.stop();
+    }
+
+    /// Takes what has arrived, lets go of what nobody waits for, and steps once.
+    pub(super) fn turn(&mut self, last: Turn) -> Turn {
+        if self.receive(last) == Turn::Stopped {
+            return Turn::Stopped;
+        }
+        self.let_go();
+        let turn = self.step();
+        self.metrics.observe(&self.scheduler.stats());
+        turn
     }
 
     /// One turn: submit as far ahead as the device allows, then account for the oldest step.
@@ -340,7 +351,7 @@ impl Worker {
     }
 
     /// Collects what is in flight and tells everybody that is still waiting for an answer.
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         while self.submitted_us.pop_front().is_some() {
             let collected = self.runner.collect();
             self.account(collected);

@@ -1,0 +1,153 @@
+//! A device without arithmetic, for tests: its key-value cache holds hashes of token histories, and the token sampled
+//! at a position is a function of the whole history. A block read by the wrong sequence, reused too early or copied
+//! wrongly changes the text. Its depth is a parameter; steps are computed when they are collected.
+
+use super::batch::{Batch, PackedChunk, RowInput};
+use super::runner::{Collected, RowResult, Runner, StepError};
+use crate::sampler::SampledToken;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a token follows from, without any cache: the oracle.
+pub(super) fn next_token(history: &[u32], vocab: u32) -> u32 {
+    let hash = history.iter().fold(SEED, |hash, &token| extend(hash, token));
+    sample(hash, vocab)
+}
+
+const SEED: u64 = 0x5c0_ce5c0ce;
+
+fn extend(hash: u64, token: u32) -> u64 {
+    let mixed = (hash ^ u64::from(token).wrapping_add(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 29)
+}
+
+fn sample(hash: u64, vocab: u32) -> u32 {
+    ((hash >> 17) % u64::from(vocab)) as u32
+}
+
+pub(super) struct FakeRunner {
+    depth: usize,
+    vocab: u32,
+    block_tokens: usize,
+    kv: Vec<u64>,
+    last_samples: Vec<Option<u32>>,
+    in_flight: VecDeque<Batch>,
+    /// Steps submitted so far, for tests that want to know that work has stopped.
+    pub(super) steps: Arc<AtomicUsize>,
+    /// Fails the step with this number, counted from 1.
+    pub(super) failing_step: Option<usize>,
+    /// Waits for a word before each collect, so that a test decides what arrives while a step is in flight.
+    pub(super) gate: Option<std::sync::mpsc::Receiver<()>>,
+}
+
+impl FakeRunner {
+    pub(super) fn new(depth: usize, vocab: u32, num_blocks: usize, block_tokens: usize, running_max: usize) -> Self {
+        Self {
+            depth,
+            vocab,
+            block_tokens,
+            kv: vec![0; num_blocks * block_tokens],
+            last_samples: vec![None; running_max],
+            in_flight: VecDeque::new(),
+            steps: Arc::default(),
+            failing_step: None,
+            gate: None,
+        }
+    }
+
+    fn compute(&mut self, batch: &Batch) -> Result<Vec<RowResult>, StepError> {
+        for entering in &batch.entering {
+            self.last_samples[entering.state_row as usize] = None;
+        }
+        for copy in &batch.copies {
+            let (from, to) = (copy.from as usize * self.block_tokens, copy.to as usize * self.block_tokens);
+            self.kv.copy_within(from..from + copy.tokens, to);
+        }
+        for chunk in &batch.chunks {
+            self.compute_chunk(batch, chunk)?;
+        }
+        let mut tokens = Vec::new();
+        for sampled in &batch.sampled {
+            let token = sample(self.kv[batch.kv_slots[sampled.row as usize] as usize], self.vocab);
+            self.last_samples[sampled.state_row as usize] = Some(token);
+            tokens.push(Ok(SampledToken { token, logprobs: None }));
+        }
+        Ok(tokens)
+    }
+
+    fn compute_chunk(&mut self, batch: &Batch, chunk: &PackedChunk) -> Result<(), StepError> {
+        let table = batch.block_table(chunk);
+        let slot_of = |position: usize| {
+            table[position / self.block_tokens] as usize * self.block_tokens + position % self.block_tokens
+        };
+        for row in chunk.first_row..chunk.first_row + chunk.rows {
+            let position = batch.positions[row] as usize;
+            assert_eq!(slot_of(position), batch.kv_slots[row] as usize, "a row writes where its table says");
+            let token = match batch.inputs[row] {
+                RowInput::Known(token) => token,
+                RowInput::PreviousSample { state_row } => self.last_samples[state_row as usize]
+                    .ok_or(StepError::NoPreviousSample { sequence: chunk.sequence, row })?,
+            };
+            let before = if position == 0 { SEED } else { self.kv[slot_of(position - 1)] };
+            self.kv[slot_of(position)] = extend(before, token);
+        }
+        Ok(())
+    }
+
+    /// Nothing that a step in flight reads or writes may be written for another sequence.
+    fn check_reuse(&self, batch: &Batch) {
+        for flying in &self.in_flight {
+            for old in &flying.chunks {
+                for new in batch.chunks.iter().filter(|new| new.sequence != old.sequence) {
+                    let written = &batch.kv_slots[new.first_row..new.first_row + new.rows];
+                    for slot in written {
+                        let block = slot / self.block_tokens as u32;
+                        assert!(
+                            !flying.block_table(old).contains(&block),
+                            "block {block} is written for {:?} while {:?} is in flight with it",
+                            new.sequence,
+                            old.sequence
+                        );
+                    }
+                }
+            }
+            for entering in &batch.entering {
+                assert!(
+                    !flying.sampled.iter().any(|sampled| sampled.state_row == entering.state_row),
+                    "state row {} is given away while in flight",
+                    entering.state_row
+                );
+            }
+        }
+    }
+}
+
+impl Runner for FakeRunner {
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn submit(&mut self, batch: Batch) -> Result<(), StepError> {
+        assert!(self.in_flight.len() <= self.depth, "no more than depth + 1 steps in flight");
+        self.check_reuse(&batch);
+        self.in_flight.push_back(batch);
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Collected {
+        if let Some(gate) = &self.gate {
+            // A gate whose holder has gone is open.
+            drop(gate.recv());
+        }
+        let batch = self.in_flight.pop_front().expect("collect follows a submit");
+        let number = self.steps.load(Ordering::SeqCst) - self.in_flight.len();
+        let tokens = if self.failing_step == Some(number) {
+            Err(StepError::Panicked { message: "asked to fail".to_owned() })
+        } else {
+            self.compute(&batch)
+        };
+        Collected { batch, tokens }
+    }
+}

@@ -1,0 +1,227 @@
+//! From a path to a running engine: open, understand, plan the memory, refuse or allocate, start.
+
+use super::memory::{MemoryError, MemoryPlan};
+use super::{CpuRunner, DefaultDeadlines, Engine, EngineMetrics, Parts};
+use crate::arch::{self, SpecError};
+use crate::catalog::Catalog;
+use crate::checkpoint::{Checkpoint, CheckpointError, Limits};
+use crate::domain::ModelInfo;
+use crate::nn::{self, Decoder, DecoderSpec, Quantise, Workspace};
+use crate::scheduler::{ConfigError, Scheduler, SchedulerConfig};
+use crate::tokenizer::{Renderer, Tokenizer, TokenizerError};
+use kernels::{KvCache, Pool};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Positions in a block of the key-value cache. Small, because each request wastes half a block on average.
+pub const BLOCK_TOKENS: usize = 16;
+
+static EMBEDDED_MODEL: &[u8] = include_bytes!("../../models/embedded/model.gguf");
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The one inside the binary.
+    Embedded,
+    /// A GGUF file or a Hugging Face folder.
+    Path(PathBuf),
+}
+
+/// How to load one model.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The name clients ask for.
+    pub name: String,
+    pub quantise: Quantise,
+    /// Cuts the model's own context; `None` keeps it.
+    pub context_tokens: Option<usize>,
+    /// Upper bound of the key-value cache. Less is taken where `running_max` full contexts need less.
+    pub kv_bytes: u64,
+    /// The name of the card to use instead of the one found by the model's special tokens.
+    pub card: Option<String>,
+    pub settings: EngineSettings,
+}
+
+/// Limits and policy of one engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineSettings {
+    /// Tokens computed in one step at most.
+    pub step_tokens_max: usize,
+    /// Tokens of one prompt computed in one step at most.
+    pub prefill_chunk_max: usize,
+    pub running_max: usize,
+    pub waiting_max: usize,
+    /// Share of a step that chat gets while completions could fill it.
+    pub chat_share: f32,
+    /// Chat that has waited longer competes as a completion.
+    pub promote_after: Duration,
+    pub completion_deadline: Duration,
+    pub chat_deadline: Duration,
+}
+
+/// A model that was opened and understood, and what it will take; nothing large is allocated yet.
+pub struct Plan {
+    options: LoadOptions,
+    checkpoint: Checkpoint,
+    spec: DecoderSpec,
+    architecture: String,
+    context_tokens: usize,
+    num_blocks: usize,
+    parameters: u64,
+    memory: MemoryPlan,
+}
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Weights(#[from] nn::LoadError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("the context may be at most {model_tokens} tokens, which is what the model was made for; {asked_tokens} were asked for")]
+    ContextTooLong { asked_tokens: usize, model_tokens: usize },
+    #[error(transparent)]
+    Schedule(#[from] ConfigError),
+    #[error("no key-value cache: {0}")]
+    Cache(#[from] kernels::KvCacheError),
+    #[error("no metrics for a model of this name: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("no thread for the engine: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Opens a model and says what loading it will take.
+pub fn plan(source: &Source, options: LoadOptions) -> Result<Plan, LoadError> {
+    let limits = Limits::default();
+    let checkpoint = match source {
+        Source::Embedded => Checkpoint::from_gguf_bytes("embedded model", EMBEDDED_MODEL, &limits)?,
+        Source::Path(path) => Checkpoint::open(path, &limits)?,
+    };
+    let arch::Recognised { architecture, spec } = arch::recognise(&checkpoint)?;
+    let context_tokens = match options.context_tokens {
+        Some(asked_tokens) if asked_tokens > spec.context_tokens => {
+            return Err(LoadError::ContextTooLong { asked_tokens, model_tokens: spec.context_tokens });
+        }
+        asked => asked.unwrap_or(spec.context_tokens),
+    };
+    let needs = nn::plan(&checkpoint, &spec, options.quantise)?;
+    let num_blocks = num_blocks(&options, context_tokens, needs.kv_bytes_per_token)?;
+    let kv_tokens = num_blocks * BLOCK_TOKENS;
+    let memory = MemoryPlan {
+        weights_bytes: needs.weights_bytes,
+        kv_bytes: kv_tokens as u64 * needs.kv_bytes_per_token,
+        kv_tokens,
+        workspace_bytes: Workspace::bytes(&spec, options.settings.step_tokens_max, options.settings.running_max),
+        available_bytes: kernels::available_memory(),
+    };
+    let context_tokens = context_tokens.min(kv_tokens);
+    let parameters = needs.parameters;
+    Ok(Plan { options, checkpoint, spec, architecture, context_tokens, num_blocks, parameters, memory })
+}
+
+/// As many blocks as the setting allows, but no more than every place filled with a whole context would use.
+fn num_blocks(options: &LoadOptions, context_tokens: usize, bytes_per_token: u64) -> Result<usize, MemoryError> {
+    let block_bytes = bytes_per_token.saturating_mul(BLOCK_TOKENS as u64).max(1);
+    let allowed = usize::try_from(options.kv_bytes / block_bytes).unwrap_or(usize::MAX);
+    if allowed == 0 {
+        let tokens = usize::try_from(options.kv_bytes / bytes_per_token.max(1)).unwrap_or(usize::MAX);
+        let block_tokens = BLOCK_TOKENS;
+        return Err(MemoryError::CacheTooSmall { kv_bytes: options.kv_bytes, tokens, block_tokens, block_bytes });
+    }
+    let useful = context_tokens.div_ceil(BLOCK_TOKENS).saturating_add(1).saturating_mul(options.settings.running_max);
+    Ok(allowed.min(useful))
+}
+
+impl Plan {
+    pub fn memory(&self) -> &MemoryPlan {
+        &self.memory
+    }
+
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// What prompt and output may have together: the model's context, or less where the cache holds less.
+    pub fn context_tokens(&self) -> usize {
+        self.context_tokens
+    }
+
+    /// What the model itself was made for.
+    pub fn model_context_tokens(&self) -> usize {
+        self.spec.context_tokens
+    }
+}
+
+/// Allocates, reads the weights and starts the engine. `progress` is called as bytes are read.
+pub fn load(
+    plan: Plan,
+    catalog: &Catalog,
+    pool: Arc<Pool>,
+    registry: &prometheus::Registry,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Engine, LoadError> {
+    plan.memory.check()?;
+    let Plan { options, checkpoint, spec, architecture, context_tokens, num_blocks, parameters, memory } = plan;
+    let tokenizer = Tokenizer::from_checkpoint(&checkpoint, spec.vocab)?;
+    let renderer = Renderer::new(Arc::new(tokenizer), &checkpoint, catalog, options.card.as_deref())?;
+    let total_bytes = memory.weights_bytes;
+    let decoder = Decoder::load(&checkpoint, spec.clone(), options.quantise, &mut |done_bytes| {
+        progress(Progress { done_bytes, total_bytes });
+    })?;
+    let EngineSettings { step_tokens_max, prefill_chunk_max, running_max, waiting_max, .. } = options.settings;
+    let cache = KvCache::new(spec.layers, num_blocks, BLOCK_TOKENS, spec.kv_heads, spec.head_dim)?;
+    let workspace = Workspace::new(&spec, step_tokens_max, running_max);
+    let runner = Box::new(CpuRunner::new(decoder, pool, cache, workspace, running_max));
+    let scheduler = Scheduler::new(SchedulerConfig {
+        block_tokens: BLOCK_TOKENS,
+        num_blocks,
+        step_tokens_max,
+        running_max,
+        waiting_max,
+        context_tokens,
+        depth: super::Runner::depth(&*runner),
+        chat_share: options.settings.chat_share,
+        promote_after_us: options.settings.promote_after.as_micros() as u64,
+        prefill_chunk_max,
+    })?;
+    let info = ModelInfo {
+        name: options.name.clone(),
+        architecture,
+        context_tokens,
+        vocab_size: spec.vocab,
+        parameters,
+        has_infill: renderer.has_infill(),
+        has_chat: renderer.has_chat(),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    let metrics = EngineMetrics::register(registry, &options.name)?;
+    let deadlines = DefaultDeadlines {
+        completion: options.settings.completion_deadline,
+        chat: options.settings.chat_deadline,
+    };
+    let parts =
+        Parts { info, renderer, scheduler, block_tokens: BLOCK_TOKENS, runner, deadlines, metrics, memory };
+    Engine::start(parts).map_err(LoadError::Thread)
+}
