@@ -1,0 +1,89 @@
+//! Linear layers: `out = x W^T + bias` for any number of rows.
+//!
+//! Each output is one chain of multiply-adds over the inner dimension, in order: over single positions for float
+//! weights, over blocks of 32 for quantised ones, whose products are exact integers before they are scaled. Rows,
+//! tiles, threads and chunks of the inner dimension decide only who computes which chain and when, so an output has
+//! the same bits whatever it is computed together with.
+
+mod float;
+mod panel;
+mod quantised;
+
+use crate::disjoint::Disjoint;
+use crate::matrix::Matrix;
+use crate::pack::PANEL;
+use crate::pool::Pool;
+use crate::rows::Rows;
+use crate::simd::{Kernel, Simd};
+use crate::weight_type::WeightType;
+use float::{Bf16, F16, F32};
+use panel::{Panels, Target};
+use quantised::{Q4_0, Q4K, Q5K, Q6K, Q8_0};
+use std::ops::Range;
+
+/// Weights per task below which a second thread does not pay.
+const WEIGHTS_PER_TASK: usize = 32 * 1024;
+
+/// Multiplies `x: [rows, in_features]` with `matrix: [out_features, in_features]` into `out: [rows, out_features]`.
+///
+/// Float weights multiply the floats of `x`; quantised weights its int8 blocks (see [`crate::quantises`]).
+/// Panics if a size disagrees or `x` was loaded without what the matrix needs.
+pub fn linear(pool: &Pool, matrix: &Matrix, bias: Option<&[f32]>, x: &Rows, out: &mut [f32]) {
+    assert_eq!(x.width(), matrix.in_features(), "as many activations as inputs");
+    assert_eq!(out.len(), x.rows() * matrix.out_features(), "one output per row and feature");
+    assert!(bias.is_none_or(|bias| bias.len() == matrix.out_features()), "one bias per output");
+    if out.is_empty() {
+        return;
+    }
+    let out = Disjoint::new(out);
+    let panel_weights = PANEL * matrix.in_features().max(1) * x.rows();
+    pool.run_ranges(matrix.panels(), WEIGHTS_PER_TASK.div_ceil(panel_weights), &|start, end| {
+        pool.isa().run(Task { matrix, bias, x, out: &out, panels: start..end });
+    });
+}
+
+/// Some panels of the product, all rows.
+struct Task<'a> {
+    matrix: &'a Matrix,
+    bias: Option<&'a [f32]>,
+    x: &'a Rows,
+    out: &'a Disjoint<'a, f32>,
+    panels: Range<usize>,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Task { matrix, bias, x, out, panels } = self;
+        let panels = Panels { matrix, panels, rows: x.rows(), target: Target { out, bias } };
+        match matrix.weight_type() {
+            WeightType::F32 => panels.multiply::<S, F32>(simd, x.floats()),
+            WeightType::F16 => panels.multiply::<S, F16>(simd, x.floats()),
+            WeightType::Bf16 => panels.multiply::<S, Bf16>(simd, x.floats()),
+            WeightType::Q8_0 => panels.multiply::<S, Q8_0>(simd, x.blocks()),
+            WeightType::Q4_0 => panels.multiply::<S, Q4_0>(simd, x.blocks()),
+            WeightType::Q4K => panels.multiply::<S, Q4K>(simd, x.blocks()),
+            WeightType::Q5K => panels.multiply::<S, Q5K>(simd, x.blocks()),
+            WeightType::Q6K => panels.multiply::<S, Q6K>(simd, x.blocks()),
+        }
+    }
+}
+
+/// Plain loops over dequantised weights, f64 sums: the truth that [`linear`] is held to.
+pub fn reference(weights: &[f32], bias: Option<&[f32]>, x: &[f32], in_features: usize) -> Vec<f32> {
+    let out_features = weights.len() / in_features;
+    let mut out = Vec::new();
+    for x in x.chunks_exact(in_features) {
+        for (output, weights) in weights.chunks_exact(in_features).enumerate() {
+            let product: f64 = weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            out.push((product + bias.map_or(0.0, |bias| f64::from(bias[output]))) as f32);
+        }
+    }
+    debug_assert_eq!(out.len() * in_features, x.len() * out_features);
+    out
+}
+
+#[cfg(test)]
+mod tests;
