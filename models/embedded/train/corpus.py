@@ -28,10 +28,11 @@ LANGUAGES = {
     ".go": "go", ".c": "c", ".h": "c", ".md": "markdown", ".toml": "toml",
 }
 # At most this many bytes of one package in one language, so that no giant sets the style; the second tongues get less.
-PACKAGE_BYTES_MAX = {"python": 4_000_000, "rust": 3_000_000, "javascript": 700_000, "typescript": 700_000, "go": 500_000,
-                     "c": 200_000, "markdown": 60_000, "toml": 8_000}
+PACKAGE_BYTES_MAX = {"python": 1_000_000, "rust": 250_000, "javascript": 300_000, "typescript": 300_000, "go": 300_000,
+                     "c": 60_000, "markdown": 30_000, "toml": 4_000}
 # Totals over the whole training split: Python and Rust carry the corpus.
-LANGUAGE_BYTES_MAX = {"javascript": 12_000_000, "typescript": 12_000_000, "c": 6_000_000, "markdown": 5_000_000, "toml": 1_000_000}
+LANGUAGE_BYTES_MAX = {"python": 62_000_000, "rust": 58_000_000, "javascript": 5_000_000, "typescript": 5_000_000, "c": 1_500_000, "markdown": 2_500_000,
+                      "toml": 500_000}
 HELDOUT_PERCENT = 7
 
 PERMISSIVE = {
@@ -301,12 +302,16 @@ def build(work: Path) -> None:
             continue
         listed.append((is_heldout(ecosystem, name), ecosystem, name, version, licence, archive, files))
     # Training packages first: a held-out file that resembles a training file is then the one that goes.
-    for held, ecosystem, name, version, licence, archive, files in sorted(listed, key=lambda one: one[:3]):
+    order = lambda one: (one[0], hashlib.sha256(one[2].encode()).digest())
+    for held, ecosystem, name, version, licence, archive, files in sorted(listed, key=order):
         split = "heldout" if held else "train"
         kept_bytes, per_language = 0, {}
         files = sorted(files, key=lambda file: hashlib.sha256(f"{name}/{file[0]}".encode()).digest())
         for path, raw in files:
             language = LANGUAGES[Path(path).suffix]
+            if per_language.get(language, 0) > 0.98 * PACKAGE_BYTES_MAX[language] or totals.get((split, language), 0) > LANGUAGE_BYTES_MAX.get(language, 10**12):
+                refused["package or language is full"] = refused.get("package or language is full", 0) + 1
+                continue
             try:
                 text = raw.decode("utf-8").replace("\r\n", "\n")
             except UnicodeDecodeError:
@@ -317,9 +322,7 @@ def build(work: Path) -> None:
             if why is None and digest in seen_files:
                 why = "duplicate"
             if why is None and per_language.get(language, 0) + len(text) > PACKAGE_BYTES_MAX[language]:
-                why = "package is full"
-            if why is None and totals.get((split, language), 0) > LANGUAGE_BYTES_MAX.get(language, 10**12):
-                why = "language is full"
+                why = "package or language is full"
             if why is None:
                 marks = shingles(text)
                 if len(marks & seen_shingles) > 0.4 * len(marks):
