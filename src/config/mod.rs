@@ -1,0 +1,197 @@
+//! Settings: defaults < file < environment < flags, resolved once into a plain [`Config`] whose parts are passed down
+//! by value.
+//!
+//! The only room that reads the environment. Every key is listed in `keys`; a key that is not there is an error with a
+//! suggestion, wherever it was written. [`resolve`] gives back both the configuration (or everything that is wrong with
+//! it, at once) and a [`Report`] that says where each value came from.
+
+mod build;
+mod keys;
+mod layers;
+mod problem;
+mod reader;
+mod report;
+mod size;
+#[cfg(test)]
+mod tests;
+
+pub use layers::{Environment, Flag};
+pub use problem::{ConfigError, Problem};
+pub use report::Report;
+pub use size::Bytes;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that can be set, checked and ready to be handed out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    /// `None` switches the metrics port off.
+    pub metrics: Option<Metrics>,
+    pub auth: Auth,
+    pub engine: Engine,
+    pub limits: Limits,
+    /// Models read from disk, in the order of their names.
+    pub models: Vec<Model>,
+    pub catalog: Catalog,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub connections_max: usize,
+    pub streams_per_connection_max: u32,
+    pub header_bytes_max: usize,
+    pub header_read_timeout: Duration,
+    pub body_bytes_max: usize,
+    pub body_read_timeout: Duration,
+    pub write_stall_timeout: Duration,
+    pub keep_alive_interval: Duration,
+    pub deadline_max: Duration,
+    pub shutdown_grace: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    pub listen: SocketAddr,
+    /// Somebody asked for this address, so not getting it is an error. The default address may be taken: then the
+    /// server says so and goes on without metrics.
+    pub is_required: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// API keys as given in the environment or the file.
+    pub keys: Vec<Secret>,
+    /// One key per line, hashed: see `sconce key new`.
+    pub keys_file: Option<PathBuf>,
+}
+
+impl Auth {
+    /// Whether anybody has to show a key.
+    pub fn is_configured(&self) -> bool {
+        !self.keys.is_empty() || self.keys_file.is_some()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Engine {
+    pub threads: NonZeroUsize,
+    /// Memory for keys and values, per model.
+    pub kv_memory: Bytes,
+    pub quantise: Quantise,
+    /// Caps the context of every model; `None` takes what the model was trained for.
+    pub context_tokens_max: Option<NonZeroUsize>,
+    pub step_tokens_max: NonZeroUsize,
+    pub prefill_chunk_max: NonZeroUsize,
+    pub running_max: NonZeroUsize,
+    pub waiting_max: NonZeroUsize,
+    /// Share of a step's tokens that chat gets even while completions wait.
+    pub chat_share: f64,
+    pub promote_after: Duration,
+    pub completion_deadline: Duration,
+    pub chat_deadline: Duration,
+}
+
+/// What the weights become on the way into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantise {
+    None,
+    Q8_0,
+}
+
+/// What one request may ask for at most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Prompts times `n`.
+    pub choices_max: usize,
+    pub max_tokens_max: usize,
+    pub messages_max: usize,
+    pub stop_strings_max: usize,
+    pub stop_bytes_max: usize,
+    pub logit_bias_entries_max: usize,
+    pub top_logprobs_max: usize,
+    pub json_values_max: usize,
+    pub json_depth_max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub name: String,
+    /// A GGUF file or a folder with config.json, tokenizer.json and safetensors.
+    pub path: PathBuf,
+    pub quantise: Quantise,
+    pub context_tokens: Option<NonZeroUsize>,
+    pub kv_memory: Bytes,
+    /// Name of the card that describes it, where the guess would be wrong.
+    pub card: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalog {
+    /// More cards than the built-in ones.
+    pub cards_dir: Option<PathBuf>,
+    /// Whether the model inside the binary is served.
+    pub is_embedded_served: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A level, or directives such as `info,sconce::engine=debug`.
+    pub level: String,
+    /// False when `NO_COLOR` is set (no-color.org).
+    pub may_colour: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON lines elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// Text that never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret(..)")
+    }
+}
+
+/// The outcome of [`resolve`].
+#[derive(Debug)]
+pub struct Resolution {
+    pub config: Result<Config, ConfigError>,
+    pub report: Report,
+}
+
+/// Puts the layers on top of each other and checks the result. Reads the configuration file, nothing else.
+///
+/// `file` is the path of `--config`; without it `SCONCE_CONFIG` is asked.
+pub fn resolve(environment: &Environment, file: Option<PathBuf>, flags: &[Flag]) -> Resolution {
+    let mut problems = Vec::new();
+    let figment = layers::stack(environment, file, flags, &mut problems);
+    let mut reader = reader::Reader::new(&figment, problems);
+    let config = build::config(&mut reader, environment);
+    let (report, problems) = reader.finish();
+    let config = if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) };
+    Resolution { config, report }
+}

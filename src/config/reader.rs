@@ -1,0 +1,278 @@
+//! Reads typed values out of the stacked layers. A value that does not fit becomes a problem naming its place, and the
+//! reading goes on, so that everything wrong is told at once.
+
+use super::keys::{KEYS, MODEL_KEYS, SECRETS};
+use super::problem::Problem;
+use super::report::{Report, Row};
+use super::{Bytes, Secret};
+use figment::Figment;
+use figment::value::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+const SHOWN_CHARS_MAX: usize = 80;
+
+pub struct Reader<'figment> {
+    figment: &'figment Figment,
+    problems: Vec<Problem>,
+    rows: Vec<Row>,
+}
+
+/// A value with where it came from.
+struct Found {
+    value: Value,
+    origin: String,
+    /// The folder of the configuration file the value was written in; relative paths start there.
+    file_dir: Option<PathBuf>,
+}
+
+impl Found {
+    /// Text from the environment, a flag or the defaults, where every value is text. A file has types of its own.
+    fn untyped(&self) -> Option<&str> {
+        if self.file_dir.is_none() { self.text() } else { None }
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.value.as_str().map(str::trim)
+    }
+
+    fn whole(&self) -> Option<u64> {
+        match &self.value {
+            Value::Num(_, number) => {
+                let signed = || number.to_i128().and_then(|number| u64::try_from(number).ok());
+                number.to_u128().and_then(|number| u64::try_from(number).ok()).or_else(signed)
+            }
+            _ => self.untyped()?.parse().ok(),
+        }
+    }
+
+    fn real(&self) -> Option<f64> {
+        match &self.value {
+            Value::Num(_, number) => {
+                number.to_f64().or_else(|| number.to_i128().and_then(|whole| i32::try_from(whole).ok()).map(f64::from))
+            }
+            _ => self.untyped()?.parse().ok(),
+        }
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        let path = Path::new(self.value.as_str()?);
+        Some(match &self.file_dir {
+            Some(dir) => dir.join(path),
+            None => path.to_owned(),
+        })
+    }
+
+    fn list(&self) -> Option<Vec<Secret>> {
+        if let Some(text) = self.untyped() {
+            return Some(text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(Secret::new).collect());
+        }
+        let items = self.value.as_array()?.iter();
+        items.map(|item| item.as_str().filter(|key| !key.trim().is_empty()).map(Secret::new)).collect()
+    }
+
+    fn shown(&self) -> String {
+        match &self.value {
+            Value::String(_, text) => {
+                let shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
+                format!("\"{shown}\"")
+            }
+            Value::Char(_, char) => format!("\"{char}\""),
+            Value::Bool(_, flag) => flag.to_string(),
+            Value::Num(_, number) => {
+                let float = number.to_f64().map(|float| float.to_string());
+                let signed = || number.to_i128().map(|whole| whole.to_string());
+                let unsigned = || number.to_u128().map(|whole| whole.to_string());
+                float.or_else(signed).or_else(unsigned).unwrap_or_else(|| "a number".to_owned())
+            }
+            Value::Empty(..) => "empty".to_owned(),
+            Value::Dict(..) => "a table".to_owned(),
+            Value::Array(_, items) => format!("a list of {}", items.len()),
+        }
+    }
+}
+
+impl<'figment> Reader<'figment> {
+    pub fn new(figment: &'figment Figment, problems: Vec<Problem>) -> Self {
+        Self { figment, problems, rows: Vec::new() }
+    }
+
+    pub fn finish(self) -> (Report, Vec<Problem>) {
+        (
+            Report { settings: self.rows, problems: self.problems.iter().map(Problem::to_string).collect() },
+            self.problems,
+        )
+    }
+
+    pub fn problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Where the value of `key` came from: `default`, `file PATH`, `environment NAME`, `flag --NAME`.
+    pub fn origin(&self, key: &str) -> String {
+        self.find(key).map_or_else(|| "default".to_owned(), |found| found.origin)
+    }
+
+    /// The names below `[models]`.
+    pub fn model_names(&self) -> Vec<String> {
+        let models = self.figment.find_value("models").ok();
+        models.as_ref().and_then(Value::as_dict).map_or_else(Vec::new, |models| models.keys().cloned().collect())
+    }
+
+    /// Where the model `name` is first mentioned.
+    pub fn model_origin(&self, name: &str) -> String {
+        let keys = MODEL_KEYS.iter().map(|key| format!("models.{name}.{}", key.name));
+        keys.filter_map(|key| self.find(&key)).map(|found| found.origin).next().unwrap_or_default()
+    }
+
+    pub fn address(&mut self, key: &str) -> SocketAddr {
+        let expected = "an address such as 127.0.0.1:5052";
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        self.read(key, expected, |found| parse_address(found.text()?), SocketAddr::to_string).unwrap_or(nowhere)
+    }
+
+    pub fn address_or_off(&mut self, key: &str) -> Option<SocketAddr> {
+        let parse = |found: &Found| match found.text()? {
+            "off" => Some(None),
+            text => parse_address(text).map(Some),
+        };
+        let show =
+            |address: &Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        self.read(key, "an address such as 127.0.0.1:9464, or off", parse, show).flatten()
+    }
+
+    pub fn whole(&mut self, key: &str, range: RangeInclusive<u64>) -> u64 {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let parse = |found: &Found| found.whole().filter(|number| range.contains(number));
+        self.read(key, &expected, parse, u64::to_string).unwrap_or(*range.start())
+    }
+
+    /// A number, or `auto` for none.
+    pub fn whole_or_auto(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let expected = format!("a whole number from {} to {}, or auto", range.start(), range.end());
+        let parse = |found: &Found| match found.text() {
+            Some("auto") => Some(None),
+            _ => found.whole().filter(|number| range.contains(number)).map(Some),
+        };
+        let show = |number: &Option<u64>| number.map_or_else(|| "auto".to_owned(), |number| number.to_string());
+        self.read(key, &expected, parse, show).flatten()
+    }
+
+    pub fn size(&mut self, key: &str, range: RangeInclusive<u64>) -> Bytes {
+        let (min, max) = (Bytes(*range.start()), Bytes(*range.end()));
+        let parse = |found: &Found| {
+            let bytes = match found.text() {
+                Some(text) => Bytes::parse(text)?,
+                None => Bytes(found.whole()?),
+            };
+            range.contains(&bytes.0).then_some(bytes)
+        };
+        let expected = format!("a size from {min} to {max}, such as 512MiB");
+        self.read(key, &expected, parse, Bytes::to_string).unwrap_or(min)
+    }
+
+    /// A number strictly between 0 and 1.
+    pub fn share(&mut self, key: &str) -> f64 {
+        let parse = |found: &Found| found.real().filter(|share| *share > 0.0 && *share < 1.0);
+        self.read(key, "a number between 0 and 1, such as 0.25", parse, f64::to_string).unwrap_or(0.5)
+    }
+
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> T {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let parse = |found: &Found| {
+            let text = found.text()?;
+            choices.iter().copied().find(|(name, _)| name.eq_ignore_ascii_case(text))
+        };
+        let expected = format!("one of {}", names.join(", "));
+        self.read(key, &expected, parse, |(name, _)| (*name).to_owned()).unwrap_or(choices[0]).1
+    }
+
+    pub fn text(&mut self, key: &str) -> Option<String> {
+        let parse = |found: &Found| found.value.as_str().map(str::to_owned);
+        self.read(key, "text", parse, String::clone).filter(|text| !text.is_empty())
+    }
+
+    pub fn path(&mut self, key: &str) -> Option<PathBuf> {
+        let parse = |found: &Found| match found.value.as_str()? {
+            "" => Some(None),
+            _ => Some(Some(found.path()?)),
+        };
+        let show = |path: &Option<PathBuf>| path.as_ref().map_or_else(String::new, |path| path.display().to_string());
+        self.read(key, "a path", parse, show).flatten()
+    }
+
+    pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
+        let show = |keys: &Vec<Secret>| match keys.len() {
+            0 => String::new(),
+            1 => "1 key (hidden)".to_owned(),
+            number => format!("{number} keys (hidden)"),
+        };
+        self.read(key, "a list of keys", Found::list, show).unwrap_or_default()
+    }
+
+    /// Whether anything sets `key`.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&Found) -> Option<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let found = self.find(key)?;
+        let meaning = meaning(key);
+        let Some(parsed) = parse(&found) else {
+            let shown = if SECRETS.contains(&key) { "something else (hidden)".to_owned() } else { found.shown() };
+            self.rows.push(Row { key: key.to_owned(), value: shown.clone(), origin: found.origin.clone(), meaning });
+            self.problems.push(Problem::WrongValue {
+                origin: found.origin,
+                key: key.to_owned(),
+                found: shown,
+                expected: expected.to_owned(),
+            });
+            return None;
+        };
+        self.rows.push(Row { key: key.to_owned(), value: show(&parsed), origin: found.origin, meaning });
+        Some(parsed)
+    }
+
+    fn find(&self, key: &str) -> Option<Found> {
+        let (section, rest) = key.split_once('.')?;
+        // A model's name may hold dots: the last part is the key, all between is the name.
+        let names: Vec<&str> = match (section, rest.rsplit_once('.')) {
+            ("models", Some((model, name))) => vec![model, name],
+            _ => vec![rest],
+        };
+        let section = self.figment.find_value(section).ok()?;
+        let mut value = &section;
+        for name in names {
+            value = value.as_dict()?.get(name)?;
+        }
+        let metadata = self.figment.get_metadata(value.tag());
+        let file = metadata.and_then(|metadata| metadata.source.as_ref()?.file_path());
+        Some(Found {
+            value: value.clone(),
+            origin: metadata.map_or_else(|| "default".to_owned(), |metadata| metadata.name.to_string()),
+            file_dir: file.map(|file| file.parent().unwrap_or(Path::new("")).to_owned()),
+        })
+    }
+}
+
+fn meaning(key: &str) -> &'static str {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let in_section = KEYS.iter().find(|known| known.name == key);
+    let of_model = || MODEL_KEYS.iter().find(|known| key.starts_with("models.") && known.name == name);
+    in_section.or_else(of_model).map_or("", |known| known.meaning)
+}
+
+/// An IP address with a port; `localhost` is the IPv4 loopback. Other names would need a resolver to be trusted.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?)),
+        None => text.parse().ok(),
+    }
+}
