@@ -6,9 +6,13 @@ use tokio::sync::watch;
 /// What `/monitoring/ready` says, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    Starting { cause: String },
+    Starting {
+        cause: String,
+    },
     Ready,
-    Failed { cause: String },
+    Failed {
+        cause: String,
+    },
     /// Shutting down: for good.
     Stopping,
 }

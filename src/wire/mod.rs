@@ -1,1 +1,8 @@
-//! Serde types and framing of each protocol, without logic. Knows nobody.
+//! The bytes of each protocol: strict reading, response types, framing. No logic, and nothing of `domain`.
+//!
+//! Knows nobody.
+
+pub mod json;
+pub mod openai;
+pub mod read;
+pub mod sse;
