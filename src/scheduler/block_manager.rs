@@ -241,3 +241,33 @@ impl FreeList {
         block.map_or(&mut self.back, |block| &mut self.links[block as usize].previous)
     }
 }
+
+#[cfg(test)]
+impl BlockManager {
+    pub fn references(&self) -> &[u32] {
+        &self.references
+    }
+
+    pub fn matchable(&self, block: BlockId) -> usize {
+        self.cache.path(block).map_or(0, |(_, tokens)| (tokens.len() - 1) % self.block_tokens + 1)
+    }
+
+    /// Salt and all tokens up to the end of a matchable block.
+    pub fn path(&self, block: BlockId) -> Option<(CacheSalt, Vec<u32>)> {
+        self.cache.path(block)
+    }
+
+    pub fn keep_hash_bits(&mut self, bits: u32) {
+        self.cache.keep_hash_bits(bits);
+    }
+
+    /// Panics if the free list is not exactly the unreferenced blocks, or a block is not found where it is entered.
+    pub fn check(&self) {
+        let walk = std::iter::successors(self.free.front, |block| self.free.links[*block as usize].next);
+        assert_eq!(walk.count(), self.free.len);
+        for (block, references) in self.references.iter().enumerate() {
+            assert_eq!(self.free.links[block].is_free, *references == 0, "block {block} is free or referenced");
+        }
+        self.cache.check();
+    }
+}

@@ -27,6 +27,8 @@ mod sequence;
 mod step;
 
 #[cfg(test)]
+mod invariants;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

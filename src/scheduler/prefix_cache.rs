@@ -270,9 +270,37 @@ impl PrefixCache {
         self.hash_mask = (1 << bits) - 1;
     }
 
-    /// Matchable positions of a block.
+    /// Salt and all tokens up to the end of a block in the tree.
     #[cfg(test)]
-    pub fn matchable(&self, block: BlockId) -> usize {
-        self.nodes[block as usize].entry.map_or(0, |entry| entry.len)
+    pub fn path(&self, block: BlockId) -> Option<(CacheSalt, Vec<u32>)> {
+        let entry = self.nodes[block as usize].entry.as_ref()?;
+        let mut tokens = match entry.parent {
+            Some(parent) => self.path(parent).expect("a parent is in the tree").1,
+            None => Vec::new(),
+        };
+        tokens.extend_from_slice(self.tokens(block));
+        Some((entry.salt, tokens))
+    }
+
+    /// Panics if a link leads nowhere or a count is wrong.
+    #[cfg(test)]
+    pub fn check(&self) {
+        let mut len = 0;
+        let mut linked = 0;
+        let siblings = |first| std::iter::successors(first, |block: &BlockId| self.entry(*block).next_sibling);
+        linked += self.roots.values().map(|first| siblings(Some(*first)).count()).sum::<usize>();
+        for (block, node) in self.nodes.iter().enumerate() {
+            let Some(entry) = &node.entry else { continue };
+            len += 1;
+            linked += siblings(entry.first_child).count();
+            let is_full = entry.len == self.block_tokens;
+            assert!(is_full || entry.first_child.is_none(), "a tail has no children");
+            assert!(entry.parent.is_none_or(|parent| self.entry(parent).salt == entry.salt), "salts are apart");
+            let mut bucket = std::iter::successors(self.buckets.get(&entry.hash).copied(), |block| {
+                self.entry(*block).next_in_bucket
+            });
+            assert_eq!(bucket.any(|other| other as usize == block), is_full, "full blocks are found by hash");
+        }
+        assert_eq!((len, linked), (self.len, self.len), "every block in the tree hangs in one place");
     }
 }
