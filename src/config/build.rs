@@ -56,13 +56,14 @@ fn metrics(reader: &mut Reader<'_>, server: &Server) -> Option<Metrics> {
 }
 
 fn engine(reader: &mut Reader<'_>) -> Engine {
-    let threads = reader.whole_or_auto("engine.threads", 1..=1024).map(count_nonzero);
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = reader.whole_or_auto("engine.threads", 1..=1024, &format!("auto ({cores})")).map(count_nonzero);
     let engine = Engine {
-        threads: threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+        threads: threads.unwrap_or(cores),
         kv_memory: reader.size("engine.kv_memory", MIB..=16 * TIB),
         quantise: reader.choice("engine.quantise", QUANTISE),
         context_tokens_max: reader
-            .whole_or_auto("engine.context_tokens_max", 16..=CONTEXT_TOKENS_MAX)
+            .whole_or_auto("engine.context_tokens_max", 16..=CONTEXT_TOKENS_MAX, "auto")
             .map(count_nonzero),
         step_tokens_max: count_nonzero(reader.whole("engine.step_tokens_max", 1..=65_536)),
         prefill_chunk_max: count_nonzero(reader.whole("engine.prefill_chunk_max", 1..=65_536)),

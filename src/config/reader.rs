@@ -148,14 +148,14 @@ impl<'figment> Reader<'figment> {
         self.read(key, &expected, parse, u64::to_string).unwrap_or(*range.start())
     }
 
-    /// A number, or `auto` for none.
-    pub fn whole_or_auto(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    /// A number, or `auto` for none; `auto` says in the report what that comes to.
+    pub fn whole_or_auto(&mut self, key: &str, range: RangeInclusive<u64>, auto: &str) -> Option<u64> {
         let expected = format!("a whole number from {} to {}, or auto", range.start(), range.end());
         let parse = |found: &Found| match found.text() {
             Some("auto") => Some(None),
             _ => found.whole().filter(|number| range.contains(number)).map(Some),
         };
-        let show = |number: &Option<u64>| number.map_or_else(|| "auto".to_owned(), |number| number.to_string());
+        let show = |number: &Option<u64>| number.map_or_else(|| auto.to_owned(), |number| number.to_string());
         self.read(key, &expected, parse, show).flatten()
     }
 

@@ -1,0 +1,77 @@
+//! What ends a verb early, and the exit code it ends with. The codes are part of the interface: `sconce --help` lists
+//! them.
+
+use super::cursor::CursorError;
+use crate::auth::KeyError;
+use crate::config::ConfigError;
+use crate::domain::GenerateError;
+use crate::serve::ServeError;
+use std::process::ExitCode;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error("the configuration was refused\n{0}")]
+    Config(#[from] ConfigError),
+    #[error("{problems} problem(s) in the configuration")]
+    Refused { problems: usize },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("several models are configured: choose one with --model ({})", .names.join(", "))]
+    WhichModel { names: Vec<String> },
+    #[error("there is no model `{asked}`: neither configured ({}) nor a path", .names.join(", "))]
+    NoSuchModel { asked: String, names: Vec<String> },
+    #[error("nothing was asked: give a message, or pipe one in")]
+    NothingAsked,
+    #[error("the question has more than {bytes_max} bytes")]
+    QuestionTooLarge { bytes_max: u64 },
+    #[error("cannot read standard input: {0}")]
+    Input(std::io::Error),
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("no runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl CliError {
+    pub fn exit_code(&self) -> ExitCode {
+        const FAILED: u8 = 1;
+        const USAGE: u8 = 2;
+        const CONFIG: u8 = 3;
+        const MODEL: u8 = 4;
+        ExitCode::from(match self {
+            Self::Config(_) | Self::Refused { .. } => CONFIG,
+            Self::Serve(error) => match error {
+                ServeError::Load { .. } | ServeError::Catalog(_) => MODEL,
+                ServeError::KeyFileUnreadable { .. }
+                | ServeError::KeyFileTooLarge { .. }
+                | ServeError::KeyFile { .. }
+                | ServeError::Key { .. }
+                | ServeError::Keys(_)
+                | ServeError::Routes(_) => CONFIG,
+                ServeError::PortTaken { .. }
+                | ServeError::Listen { .. }
+                | ServeError::Metrics(_)
+                | ServeError::Runtime(_)
+                | ServeError::Signals(_)
+                | ServeError::Banner(_) => FAILED,
+            },
+            Self::Cursor(CursorError::Syntax { .. } | CursorError::Zero { .. })
+            | Self::WhichModel { .. }
+            | Self::NoSuchModel { .. }
+            | Self::Key(_)
+            | Self::NothingAsked => USAGE,
+            Self::Cursor(_)
+            | Self::Generate(_)
+            | Self::QuestionTooLarge { .. }
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::Runtime(_) => FAILED,
+        })
+    }
+}

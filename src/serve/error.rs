@@ -1,0 +1,44 @@
+//! Why serving, or loading for another verb, did not begin.
+
+use crate::auth::{KeyError, KeyFileError};
+use crate::catalog::CatalogError;
+use crate::engine::LoadError;
+use crate::route::RouteError;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("model {name}: {source}")]
+    Load { name: String, source: LoadError },
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Routes(#[from] RouteError),
+    #[error("cannot read the key file {}: {source}", .path.display())]
+    KeyFileUnreadable { path: PathBuf, source: std::io::Error },
+    #[error("the key file {} has {bytes} bytes, the limit is {bytes_max}", .path.display())]
+    KeyFileTooLarge { path: PathBuf, bytes: u64, bytes_max: u64 },
+    #[error("key file {}: {source}", .path.display())]
+    KeyFile { path: PathBuf, source: KeyFileError },
+    #[error("key {number} of auth.keys: {source}")]
+    Key { number: usize, source: KeyError },
+    #[error("API keys: {0}")]
+    Keys(KeyError),
+    #[error(
+        "{setting}: port {} of {} is taken, perhaps by another sconce (`ss -ltnp 'sport = :{}'` names the process); \
+         choose another port, or let the system choose one with `{remedy}`",
+        .listen.port(), .listen.ip(), .listen.port()
+    )]
+    PortTaken { setting: &'static str, listen: SocketAddr, remedy: &'static str },
+    #[error("{setting}: cannot listen on {listen}: {source}")]
+    Listen { setting: &'static str, listen: SocketAddr, source: std::io::Error },
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("no runtime for the server: {0}")]
+    Runtime(std::io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    #[error("cannot print the address: {0}")]
+    Banner(std::io::Error),
+}

@@ -1,0 +1,186 @@
+//! The composition root: turns a [`Config`] into engines, routes, keys, listeners, and runs them until a signal.
+//!
+//! Knows every room. Holds what belongs to the process as a whole: the log, signals, the banner.
+
+mod banner;
+mod error;
+mod keys;
+mod listen;
+mod loading;
+mod logging;
+mod signals;
+
+pub use banner::count;
+pub use error::ServeError;
+pub use loading::{EMBEDDED_NAME, Wanted, load, plan, wanted};
+pub use logging::start as start_logging;
+
+use crate::catalog::Catalog;
+use crate::config::{Config, Limits, Server};
+use crate::dialect::openai::RequestLimits;
+use crate::domain::ModelInfo;
+use crate::engine::Engine;
+use crate::http::{AppState, CallLimits, Drained, Health, HttpLimits, Readiness, app, metrics_app, serve_http};
+use crate::route::{Lane, Routes};
+use banner::Banner;
+use keys::Gate;
+use signals::Signals;
+use std::io::Write as _;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// How often the engines are asked whether they live.
+const ENGINE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Serves until SIGTERM or SIGINT. Errors are about the start; once the banner is out only a signal ends it.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(serve(config));
+    // A load that a signal interrupted is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(config: Config) -> Result<(), ServeError> {
+    let mut signals = Signals::listen()?;
+    let gate = keys::gate(&config.auth)?;
+    // Before the models: a taken port should not be found out after a minute of loading.
+    let listener = listen::api(config.server.listen)?;
+    let metrics_listener = listen::metrics(config.metrics.as_ref())?;
+    let registry = prometheus::Registry::new();
+    let loading = tokio::task::spawn_blocking({
+        let (config, registry) = (config.clone(), registry.clone());
+        move || load_all(&config, &registry)
+    });
+    let engines = tokio::select! {
+        loaded = loading => loaded.expect("loading does not panic, and is not cancelled")?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped while loading");
+            return Ok(());
+        }
+    };
+    let health = Health::new(Readiness::Ready);
+    let routes = Routes::new(engines.iter().map(lane).collect())?;
+    let Gate { auth, num_keys } = gate;
+    let limits = call_limits(&config.server, &config.limits);
+    let state = AppState::new(routes, auth, health.clone(), limits, &registry)?;
+    let http_limits = http_limits(&config.server);
+    let banner = Banner {
+        models: engines.iter().map(Engine::info).collect(),
+        listen: listener.local_addr().map_err(ServeError::Banner)?,
+        metrics: metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+        num_keys,
+    };
+    print(&banner)?;
+    let (stop, stopped) = oneshot::channel();
+    let serving = async {
+        let stopped = async { drop(stopped.await) };
+        serve_http(listener, app(state), health.clone(), http_limits.clone(), stopped).await
+    };
+    tokio::select! {
+        drained = serving => say_goodbye(drained),
+        () = wait_for_signals(&mut signals, stop) => tracing::warn!("second signal: ended at once"),
+        () = watch(&engines, &health) => {}
+        () = serve_metrics(metrics_listener, registry, http_limits.clone()) => {}
+    }
+    let stopped = tokio::task::spawn_blocking(|| engines.into_iter().for_each(Engine::stop)).await;
+    stopped.expect("stopping an engine does not panic");
+    Ok(())
+}
+
+fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engine>, ServeError> {
+    let catalog = Catalog::load(config.catalog.cards_dir.as_deref())?;
+    let plans = wanted(config).into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+    for plan in &plans {
+        tracing::info!(model = plan.name(), memory = %plan.memory(), "memory plan");
+    }
+    load(plans, &catalog, &config.engine, registry)
+}
+
+fn lane(engine: &Engine) -> Lane {
+    let info: &ModelInfo = engine.info();
+    Lane { info: info.clone(), lane: engine.handle() }
+}
+
+/// Resolves at the second signal; the first begins the drain.
+async fn wait_for_signals(signals: &mut Signals, stop: oneshot::Sender<()>) {
+    let signal = signals.next().await;
+    tracing::info!(signal, "shutting down: running answers may finish");
+    drop(stop);
+    signals.next().await;
+}
+
+fn say_goodbye(drained: Drained) {
+    match drained.aborted {
+        0 => tracing::info!("every answer is finished"),
+        aborted => tracing::warn!(aborted, "the grace period is over: connections were cut"),
+    }
+}
+
+/// Keeps the readiness true. Never resolves.
+async fn watch(engines: &[Engine], health: &Health) {
+    loop {
+        tokio::time::sleep(ENGINE_CHECK_INTERVAL).await;
+        if let Some(dead) = engines.iter().find(|engine| !engine.is_alive()) {
+            let cause = format!("the engine of {} has ended", dead.info().name);
+            if !matches!(health.readiness(), Readiness::Failed { .. } | Readiness::Stopping) {
+                tracing::error!(model = dead.info().name, "the engine's thread has ended");
+            }
+            health.set(Readiness::Failed { cause });
+        }
+    }
+}
+
+/// Answers scrapes until dropped: through a shutdown as well, which is when they are of interest.
+async fn serve_metrics(listener: Option<TcpListener>, registry: prometheus::Registry, limits: HttpLimits) {
+    if let Some(listener) = listener {
+        let health = Health::new(Readiness::Ready);
+        serve_http(listener, metrics_app(registry), health, limits, std::future::pending()).await;
+    }
+    std::future::pending().await
+}
+
+fn print(banner: &Banner<'_>) -> Result<(), ServeError> {
+    let mut stdout = std::io::stdout().lock();
+    match write!(stdout, "{banner}").and_then(|()| stdout.flush()) {
+        // Whoever started us may not care to read.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ServeError::Banner(error)),
+        _ => Ok(()),
+    }
+}
+
+fn http_limits(server: &Server) -> HttpLimits {
+    HttpLimits {
+        connections_max: server.connections_max,
+        header_read_timeout: server.header_read_timeout,
+        header_bytes_max: server.header_bytes_max,
+        streams_per_connection_max: server.streams_per_connection_max,
+        write_stall_timeout: server.write_stall_timeout,
+        shutdown_grace: server.shutdown_grace,
+    }
+}
+
+fn call_limits(server: &Server, limits: &Limits) -> CallLimits {
+    CallLimits {
+        body_bytes_max: server.body_bytes_max,
+        body_read_timeout: server.body_read_timeout,
+        deadline_max: server.deadline_max,
+        keep_alive_interval: server.keep_alive_interval,
+        request: RequestLimits {
+            choices_max: limits.choices_max,
+            max_tokens_max: limits.max_tokens_max,
+            messages_max: limits.messages_max,
+            stop_strings_max: limits.stop_strings_max,
+            stop_bytes_max: limits.stop_bytes_max,
+            logit_bias_entries_max: limits.logit_bias_entries_max,
+            top_logprobs_max: limits.top_logprobs_max,
+            json_values_max: limits.json_values_max,
+            json_depth_max: limits.json_depth_max,
+        },
+    }
+}

@@ -1,0 +1,136 @@
+//! The verbs that need no server, as they are typed.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn sconce(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    command.args(arguments).env_clear().envs(environment.iter().copied());
+    let mut process =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    // It need not read.
+    drop(process.stdin.take().expect("piped").write_all(input.as_bytes()));
+    process.wait_with_output().expect("it ends")
+}
+
+#[track_caller]
+fn check(arguments: &[&str], code: i32, parts: &[&str]) -> String {
+    let output = sconce(arguments, &[], "");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing from: {text}");
+    }
+    text
+}
+
+fn written(folder: &Path, name: &str, bytes: &[u8]) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).expect("the folder is writable");
+    path.display().to_string()
+}
+
+#[test]
+fn fills_in_at_a_cursor() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = written(folder.path(), "add.py", b"def add(a, b):\n    return \n\nprint(add(2, 3))\n");
+    let arguments = ["complete", &format!("{file}:2"), "--max-tokens", "8", "--kv-memory", "64MiB"];
+    let output = sconce(&arguments, &[], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!output.stdout.is_empty());
+    assert_eq!(sconce(&arguments, &[], "").stdout, output.stdout, "greedy answers repeat");
+}
+
+#[test]
+fn says_what_is_left_out_of_a_long_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let long: String = (0..20_000).map(|line| format!("value_{line} = compute({line})\n")).collect();
+    let file = written(folder.path(), "long.py", long.as_bytes());
+    let place = format!("{file}:10000");
+    check(&["complete", &place, "--max-tokens", "4", "--kv-memory", "64MiB"], 0, &["of 20001 lines around the cursor"]);
+}
+
+#[test]
+fn places_that_are_not_there_are_explained() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = written(folder.path(), "two.py", b"one\ntwo\n");
+    let binary = written(folder.path(), "binary", b"\x7fELF\0\0");
+    check(&["complete", "two.py"], 2, &["FILE:LINE", "src/main.rs:12"]);
+    check(&["complete", "/nowhere/x.py:1"], 1, &["cannot read /nowhere/x.py"]);
+    check(&["complete", &format!("{text}:9")], 1, &["has 2 lines", "no line 9"]);
+    check(&["complete", &format!("{text}:1:9")], 1, &["ends at column 4", "no column 9"]);
+    check(&["complete", &format!("{binary}:1")], 1, &["is not text"]);
+    check(&["complete", &format!("{text}:1"), "--model", "ghost"], 2, &["no model `ghost`", "sconce"]);
+}
+
+#[test]
+fn answers_a_question_from_a_pipe() {
+    let arguments = ["chat", "--max-tokens", "8", "--kv-memory", "64MiB"];
+    let output = sconce(&arguments, &[], "Hello");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    check(&["chat"], 2, &["nothing was asked"]);
+}
+
+#[test]
+fn lists_models() {
+    check(&["models"], 0, &["NAME", "sconce", "MiB"]);
+    let json: serde_json::Value = serde_json::from_str(&check(&["models", "--json"], 0, &[])).expect("JSON");
+    assert_eq!(json[0]["name"], "sconce");
+    assert!(json[0]["parameters"].as_u64() > Some(0), "{json}");
+}
+
+#[test]
+fn settings_say_where_they_come_from() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = written(folder.path(), "sconce.toml", b"[engine]\nrunning_max = 7\n");
+    let environment = [("SCONCE_CONFIG", file.as_str()), ("SCONCE__AUTH__KEYS", "sk-very-secret-0123456789")];
+    let output = sconce(&["check-config", "--threads", "2"], &environment, "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    let origin = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("no {key}"));
+    assert!(origin("engine.threads").contains("flag --threads"), "{text}");
+    assert!(origin("engine.running_max").contains(&format!("file {file}")), "{text}");
+    assert!(origin("auth.keys ").contains("environment SCONCE__AUTH__KEYS"), "{text}");
+    assert!(origin("server.listen").contains("default"), "{text}");
+    assert!(!text.contains("very-secret"), "{text}");
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_problems() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = written(folder.path(), "sconce.toml", b"[server]\nlistn = \"127.0.0.1:1\"\n[engine]\nthreads = \"x\"\n");
+    let parts = [file.as_str(), "did you mean `server.listen`?", "`engine.threads`"];
+    check(&["check-config", "--config", &file], 3, &parts);
+    check(&["serve", "--config", &file], 3, &parts);
+    check(&["models", "--config", &file], 3, &parts);
+    let output = sconce(&["check-config", "--json", "--config", &file], &[], "");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["problems"].as_array().map(Vec::len), Some(2), "{json}");
+}
+
+#[test]
+fn the_small_verbs_answer() {
+    check(&["version"], 0, &[env!("CARGO_PKG_VERSION")]);
+    check(&["completions", "bash"], 0, &["_sconce", "check-config"]);
+    check(&["key", "new", "alice"], 0, &["sk-sconce-", "alice sha256:"]);
+    check(&["key", "new", "not a name"], 2, &["letters"]);
+    check(&["--help"], 0, &["Examples", "Exit codes", "complete"]);
+    check(&["serve", "--help"], 0, &["--listen", "--kv-memory", "SIGTERM"]);
+    check(&["srve"], 2, &["serve"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    command.args(["completions", "bash"]).env_clear().stdin(Stdio::null());
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    drop(process.stdout.take());
+    let output = process.wait_with_output().expect("it ends");
+    assert_eq!(
+        (output.status.code(), output.stderr.len()),
+        (Some(0), 0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
