@@ -22,7 +22,15 @@ const FLAG: &str = "true or false";
 impl<'a> Config<'a> {
     pub fn new(json: &'a Value) -> Result<Self, SpecError> {
         let object = json.as_object().ok_or(SpecError::NotAnObject { found: kind(json) })?;
-        Ok(Self { object })
+        let config = Self { object };
+        if let Some(quantisation) = config.object("quantization_config")? {
+            return Err(SpecError::Unsupported {
+                key: "quantization_config".to_owned(),
+                found: quantisation.text("quant_method")?.unwrap_or("given").chars().take(64).collect(),
+                supported: "plain float weights in a folder; quantised weights are read from GGUF",
+            });
+        }
+        Ok(config)
     }
 
     pub fn model_type(&self) -> Result<&'a str, SpecError> {

@@ -16,6 +16,12 @@ pub enum ModelBytes {
     Shared(Arc<[u8]>),
 }
 
+impl std::fmt::Debug for ModelBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModelBytes({} bytes)", self.as_slice().len())
+    }
+}
+
 impl ModelBytes {
     fn as_slice(&self) -> &[u8] {
         match self {

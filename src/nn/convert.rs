@@ -19,6 +19,9 @@ pub enum Quantise {
     None,
     /// Float matrices become Q8_0 where their width is a multiple of 32; what is quantised already stays as it is.
     Q8_0,
+    /// Every matrix becomes F32: large, but activations are not rounded either, so that the blocks of a file can be
+    /// held to a reference.
+    Float,
 }
 
 const SUPPORTED_MATRICES: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K";
@@ -35,7 +38,17 @@ pub(super) fn matrix_type(
     in_features: usize,
     quantise: Quantise,
 ) -> Result<WeightType, LoadError> {
-    let stored = match found {
+    let stored = stored_type(name, found)?;
+    Ok(match quantise {
+        Quantise::Float => WeightType::F32,
+        Quantise::Q8_0 if stored.block_values() == 1 && in_features.is_multiple_of(Q8_0_VALUES) => WeightType::Q8_0,
+        Quantise::Q8_0 | Quantise::None => stored,
+    })
+}
+
+/// What `kernels` calls the type a file stores.
+fn stored_type(name: &str, found: TensorType) -> Result<WeightType, LoadError> {
+    Ok(match found {
         TensorType::F32 => WeightType::F32,
         TensorType::F16 => WeightType::F16,
         TensorType::Bf16 => WeightType::Bf16,
@@ -47,26 +60,30 @@ pub(super) fn matrix_type(
         found => {
             return Err(LoadError::UnsupportedType { name: name.to_owned(), found, supported: SUPPORTED_MATRICES });
         }
-    };
-    Ok(match quantise {
-        Quantise::Q8_0 if stored.block_values() == 1 && in_features.is_multiple_of(Q8_0_VALUES) => WeightType::Q8_0,
-        Quantise::Q8_0 | Quantise::None => stored,
     })
 }
 
-/// Bytes of the raw matrix in the wanted type; they are the file's own unless floats become Q8_0.
+/// Bytes of the raw matrix in the wanted type: the file's own, or floats as Q8_0, or anything as F32.
 pub(super) fn matrix_bytes<'a>(
     name: &str,
     raw: &'a RawTensor<'_>,
     in_features: usize,
     wanted: WeightType,
 ) -> Result<Cow<'a, [u8]>, LoadError> {
+    let stored = stored_type(name, raw.tensor_type)?;
+    if stored == wanted {
+        return Ok(Cow::Borrowed(&raw.bytes));
+    }
+    let error = |source| LoadError::Convert { name: name.to_owned(), source };
     match (float_dtype(raw.tensor_type), wanted) {
         (Some(dtype), WeightType::Q8_0) => {
-            let error = |source| LoadError::Convert { name: name.to_owned(), source };
             Ok(Cow::Owned(quantise_q8_0(&raw.bytes, dtype, in_features).map_err(error)?))
         }
-        _ => Ok(Cow::Borrowed(&raw.bytes)),
+        _ => {
+            let mut values = vec![0.0; raw.shape.iter().product()];
+            kernels::reference::dequantise(stored, &raw.bytes, &mut values);
+            Ok(Cow::Owned(values.into_iter().flat_map(f32::to_le_bytes).collect()))
+        }
     }
 }
 
@@ -153,6 +170,22 @@ mod tests {
         assert_eq!(chosen(TensorType::Q4_K, 256), WeightType::Q4K);
         let error = matrix_type("blk.0.attn_q.weight", TensorType::IQ2_XS, 256, Quantise::None).expect_err("IQ2_XS");
         assert!(error.to_string().contains("blk.0.attn_q.weight") && error.to_string().contains("IQ2_XS"), "{error}");
+    }
+
+    #[test]
+    fn quantised_weights_are_within_half_a_step() {
+        let values: Vec<f32> = (0..8 * 64).map(|index| ((index * 37 % 101) as f32 - 50.0) / 7.0).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let blocks = quantise_q8_0(&bytes, DType::F32, 64).expect("floats round");
+        let mut back = vec![0.0; values.len()];
+        kernels::reference::dequantise(WeightType::Q8_0, &blocks, &mut back);
+        for (block, back) in values.chunks(Q8_0_VALUES).zip(back.chunks(Q8_0_VALUES)) {
+            let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            for (value, back) in block.iter().zip(back) {
+                // Half a step of the block, and the rounding of its scale to f16.
+                assert!((value - back).abs() <= largest / 254.0 + largest / 2048.0, "{value} became {back}");
+            }
+        }
     }
 
     #[test]

@@ -27,3 +27,6 @@ pub use spec::{
     Window,
 };
 pub use workspace::Workspace;
+
+#[cfg(test)]
+mod tests;
