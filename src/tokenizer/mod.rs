@@ -16,6 +16,7 @@ mod error;
 mod gguf;
 mod guard;
 mod json;
+mod json_file;
 mod literals;
 mod pre_tokenizer;
 mod renderer;
