@@ -88,8 +88,8 @@ def write_gguf(path: Path, shape: dict, tensors: dict, tokenizer: Tokenizer) -> 
     writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in inside["merges"]])
     special = {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "im_end", "fim_prefix", "fim_suffix", "fim_middle", "fim_pad")}
     writer.add_bos_token_id(special["endoftext"])
-    writer.add_eos_token_id(special["im_end"])
-    writer.add_eot_token_id(special["im_end"])
+    writer.add_eos_token_id(special["endoftext"])   # ends a middle and a document
+    writer.add_eot_token_id(special["im_end"])      # ends a chat turn
     writer.add_pad_token_id(special["fim_pad"])
     writer.add_add_bos_token(False)
     writer.add_uint32("tokenizer.ggml.fim_pre_token_id", special["fim_prefix"])
