@@ -46,7 +46,7 @@ pub enum GenerateError {
     NoInfill { model: String },
     #[error("{model} has no chat template: use /v1/completions, or name a model trained for chat")]
     NoChat { model: String },
-    #[error("the chat template of {model} refused the messages: {reason}")]
+    #[error("{model}: {reason}")]
     Template { model: String, reason: String },
     #[error(
         "the request needs {needed_tokens} tokens of key-value cache and the whole cache holds {cache_tokens}: raise --kv-memory or ask for fewer tokens"

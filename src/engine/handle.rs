@@ -119,7 +119,10 @@ impl Shared {
             RenderError::TokenOutOfRange { token, vocab_size } => {
                 GenerateError::TokenOutOfRange { model, token, vocab_size }
             }
-            other => GenerateError::Template { model, reason: other.to_string() },
+            RenderError::Empty => GenerateError::PromptEmpty,
+            RenderError::TemplateRefused { .. }
+            | RenderError::TemplateFailed { .. }
+            | RenderError::NoStandIns { .. } => GenerateError::Template { model, reason: error.to_string() },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a path to a running engine: open, understand, plan the memory, refuse or allocate, start.
 
 use super::memory::{MemoryError, MemoryPlan};
+use super::rendering::{Naming, renderer};
 use super::{CpuRunner, DefaultDeadlines, Engine, EngineMetrics, Parts};
 use crate::arch::{self, SpecError};
 use crate::catalog::Catalog;
@@ -8,7 +9,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Limits};
 use crate::domain::ModelInfo;
 use crate::nn::{self, Decoder, DecoderSpec, Quantise, Workspace};
 use crate::scheduler::{ConfigError, Scheduler, SchedulerConfig};
-use crate::tokenizer::{Renderer, Tokenizer, TokenizerError};
+use crate::tokenizer::TokenizerError;
 use kernels::{KvCache, Pool};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,6 +91,10 @@ pub enum LoadError {
     Weights(#[from] nn::LoadError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    #[error("{} has no tokenizer.json: without it text cannot become tokens", path.display())]
+    NoTokenizer { path: PathBuf },
+    #[error("there is no card named {name:?}; the cards are {known}")]
+    UnknownCard { name: String, known: String },
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error("the context may be at most {model_tokens} tokens, which is what the model was made for; {asked_tokens} were asked for")]
@@ -184,8 +189,8 @@ pub fn load(
 ) -> Result<Engine, LoadError> {
     plan.memory.check()?;
     let Plan { options, checkpoint, spec, architecture, context_tokens, num_blocks, parameters, memory } = plan;
-    let tokenizer = Tokenizer::from_checkpoint(&checkpoint, spec.vocab)?;
-    let renderer = Renderer::new(Arc::new(tokenizer), &checkpoint, catalog, options.card.as_deref())?;
+    let naming = Naming { name: &options.name, architecture: &architecture, card: options.card.as_deref() };
+    let renderer = renderer(&checkpoint, catalog, &naming, spec.vocab)?;
     let total_bytes = memory.weights_bytes;
     let decoder = Decoder::load(&checkpoint, spec.clone(), options.quantise, &mut |done_bytes| {
         progress(Progress { done_bytes, total_bytes });

@@ -11,6 +11,7 @@ mod handle;
 mod load;
 mod memory;
 mod metrics;
+mod rendering;
 mod runner;
 mod speaker;
 #[cfg(test)]

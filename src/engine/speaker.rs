@@ -84,7 +84,7 @@ impl Speaker {
         let text = self.detokenizer.push(sampled.token);
         self.text_bytes += text.len();
         let emitted = self.stops.push(&text);
-        self.emit(emitted.text_ready);
+        self.emit(emitted.text);
         if emitted.stopped {
             self.held.clear();
             self.close(FinishReason::Stop);
@@ -98,7 +98,7 @@ impl Speaker {
         let rest = self.detokenizer.flush();
         self.text_bytes += rest.len();
         let emitted = self.stops.push(&rest);
-        let mut text = emitted.text_ready;
+        let mut text = emitted.text;
         if !emitted.stopped {
             text.push_str(&self.stops.flush());
         }

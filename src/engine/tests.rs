@@ -7,7 +7,7 @@ use super::speaker::event_channel;
 use super::worker::{Clock, Command, Settings, Submission, Turn, Worker};
 use crate::domain::{CacheSalt, CallId, Class, Event, FinishReason, GenerateError, SamplingParams, SessionKey};
 use crate::scheduler::{Scheduler, SchedulerConfig};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{JsonFiles, Tokenizer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -57,7 +57,8 @@ impl Default for Ask {
 
 fn tokenizer() -> Arc<Tokenizer> {
     let json = std::fs::read("models/golden/tokenizers/gpt-2/tokenizer.json").expect("golden tokenizer");
-    Arc::new(Tokenizer::from_json(&json, None).expect("loads"))
+    let files = JsonFiles { tokenizer: &json, ..JsonFiles::default() };
+    Arc::new(Tokenizer::from_json(files, 4096).expect("loads"))
 }
 
 impl Bench {

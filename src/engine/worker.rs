@@ -287,7 +287,7 @@ impl Worker {
                 GenerateError::CacheTooSmall { needed_tokens, cache_tokens }
             }
             AdmitError::Empty => GenerateError::PromptEmpty,
-            AdmitError::PromptTooLong { .. } => GenerateError::StepFailed { reason: error.to_string() },
+            AdmitError::PromptTooLong { .. } | AdmitError::NothingAsked => GenerateError::StepFailed { reason: error.to_string() },
         }
     }
 
