@@ -1,8 +1,10 @@
 //! The file formats `json` reads: the parts of `tokenizer.json` and `tokenizer_config.json` that this room knows.
 
 use super::TokenizerError;
-use serde::Deserialize;
+use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::collections::HashMap;
+use std::fmt;
 
 #[derive(Deserialize)]
 pub(super) struct TokenizerFile {
@@ -44,18 +46,43 @@ pub(super) struct ModelFile {
     pub ignore_merges: bool,
 }
 
-/// `"a b"` or `["a", "b"]`.
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// `"a b"` or `["a", "b"]`. There are hundreds of thousands of them, so they are not tried in turn.
 pub(super) enum MergeFile {
-    Pair((String, String)),
+    Pair(String, String),
     Joined(String),
+}
+
+impl<'de> Deserialize<'de> for MergeFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MergeVisitor)
+    }
+}
+
+struct MergeVisitor;
+
+impl<'de> Visitor<'de> for MergeVisitor {
+    type Value = MergeFile;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a merge: two tokens in an array, or in a string with a space between")
+    }
+
+    fn visit_str<E: de::Error>(self, joined: &str) -> Result<MergeFile, E> {
+        Ok(MergeFile::Joined(joined.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<MergeFile, A::Error> {
+        match (pair.next_element()?, pair.next_element()?, pair.next_element::<IgnoredAny>()?) {
+            (Some(left), Some(right), None) => Ok(MergeFile::Pair(left, right)),
+            _ => Err(de::Error::custom("a merge has two tokens")),
+        }
+    }
 }
 
 impl MergeFile {
     pub(super) fn into_pair(self, rank: usize) -> Result<(String, String), TokenizerError> {
         match self {
-            Self::Pair(pair) => Ok(pair),
+            Self::Pair(left, right) => Ok((left, right)),
             Self::Joined(joined) => match joined.split_once(' ') {
                 Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.to_owned())),
                 _ => Err(TokenizerError::MalformedMerge { rank, found: joined }),

@@ -4,6 +4,7 @@ use super::super::{Detokenizer, Renderer, RendererOptions};
 use super::*;
 use crate::domain::Prompt;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -137,5 +138,62 @@ fn the_embedded_vocabulary_gives_the_ids_of_the_reference() {
     assert!(!embedded.vectors.is_empty());
     for case in embedded.vectors {
         assert_eq!(tokenizer.encode_text(&case.text), case.ids, "{:?}", case.text);
+    }
+}
+
+/// Ways of writing a tokenizer that no golden vocabulary uses, against the library itself.
+#[test]
+fn other_normalisers_and_pre_tokenizers_agree_with_the_library() {
+    let metaspace = |scheme: &str, split: bool| {
+        json!({"normalizer": null, "pre_tokenizer":
+            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split}})
+    };
+    let normaliser = |kind: &str| json!({"normalizer": {"type": kind}});
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let steps =
+        |step: Value| json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [step, byte_level.clone()]}});
+    let split = |behavior: &str, invert: bool| {
+        let pattern = json!({"Regex": r" ?\p{L}+|\p{N}"});
+        steps(json!({"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}))
+    };
+    let marked = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let lowered = json!({"type": "Replace", "pattern": {"String": "e"}, "content": "a"});
+    let replaced = json!({"normalizer": {"type": "Sequence", "normalizers": [lowered, marked]}});
+    let digits = |individual: bool| steps(json!({"type": "Digits", "individual_digits": individual}));
+    let cases = [
+        ("sentencepiece", metaspace("first", false)),
+        ("sentencepiece", metaspace("first", true)),
+        ("sentencepiece", metaspace("always", false)),
+        ("sentencepiece", metaspace("always", true)),
+        ("sentencepiece", metaspace("never", false)),
+        ("sentencepiece", replaced),
+        ("qwen2", normaliser("NFD")),
+        ("qwen2", normaliser("NFKC")),
+        ("qwen2", normaliser("NFKD")),
+        ("qwen2", split("Isolated", false)),
+        ("qwen2", split("Isolated", true)),
+        ("qwen2", split("Removed", true)),
+        ("qwen2", digits(true)),
+        ("qwen2", digits(false)),
+    ];
+    for (kind, change) in cases {
+        let mut file: Value =
+            serde_json::from_slice(&std::fs::read(golden_folder(kind).join("tokenizer.json")).unwrap()).unwrap();
+        for (key, value) in change.as_object().unwrap() {
+            file[key] = value.clone();
+        }
+        let bytes = serde_json::to_vec(&file).unwrap();
+        let ours = Tokenizer::from_json(JsonFiles { tokenizer: &bytes, ..JsonFiles::default() }, VOCAB_SIZE).unwrap();
+        let mut theirs = tokenizers::Tokenizer::from_bytes(&bytes).unwrap();
+        let vectors = std::fs::read(golden_folder(kind).join("vectors.json")).unwrap();
+        let vectors: Vectors = serde_json::from_slice(&vectors).unwrap();
+        for text in vectors.plain.iter().map(|case| &case.text).chain(vectors.special.iter().map(|case| &case.text)) {
+            theirs.set_encode_special_tokens(false);
+            let wanted = theirs.encode(text.as_str(), false).unwrap();
+            assert_eq!(parse(&ours, text), wanted.get_ids(), "{kind} {change} {text:?} parsed");
+            if vectors.plain.iter().any(|case| case.text == *text) {
+                assert_eq!(ours.encode_text(text), wanted.get_ids(), "{kind} {change} {text:?}");
+            }
+        }
     }
 }
