@@ -139,3 +139,19 @@ fn steps_are_committed_in_order() {
     scheduler.schedule(0).expect("a second step");
     scheduler.commit(StepId(1), &[]);
 }
+
+#[test]
+fn no_more_is_preempted_than_what_comes_back_does_not_cover() {
+    let mut bench = Bench::new(SchedulerConfig { depth: 1, num_blocks: 6, ..config() });
+    for start in [0, 100, 200] {
+        bench.add(NewSequence { max_tokens: 8, ..completion(start..start + 8) });
+    }
+    bench.submit();
+    assert!(bench.scheduler.schedule(0).is_none(), "everybody needs a block and none is free yet");
+    assert_eq!(bench.scheduler.stats().preemptions_total, 1);
+    bench.collect();
+    assert_eq!(bench.submit().len(), 2, "two blocks came back for the other two");
+    bench.collect();
+    bench.finish();
+    assert!(bench.scheduler.is_drained());
+}
