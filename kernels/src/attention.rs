@@ -175,9 +175,14 @@ impl Kernel for Tile<'_> {
                 }
                 let keys = self.cache.keys_of(self.layer, run.block, self.kv_head);
                 let keys = &keys[run.run * self.shape.head_dim..][..self.shape.head_dim];
-                score(simd, keys, &q, count, self.shape.scale, |query, lanes| {
-                    simd.store(lanes, &mut scores[query][index]);
-                });
+                match count {
+                    1 => score::<S, 1>(simd, keys, &q, self.shape.scale, 0, index, &mut scores),
+                    _ => {
+                        for first in (0..count).step_by(4) {
+                            score::<S, 4>(simd, keys, &q, self.shape.scale, first, index, &mut scores);
+                        }
+                    }
+                }
             }
             let factors = weigh(simd, &runs, &seen, count, &mut scores, &mut softmax);
             match count {
@@ -243,8 +248,10 @@ impl Tile<'_> {
     ) {
         let lines = self.shape.head_dim.div_ceil(LANES);
         for (line, sums) in self.sums.as_chunks_mut::<QUERIES>().0.iter_mut().enumerate() {
-            let mut lanes: [S::F; R] =
-                std::array::from_fn(|query| simd.mul(simd.load(&sums[query]), simd.splat(factors[query])));
+            let mut lanes = [simd.splat(0.0); R];
+            for query in 0..R {
+                lanes[query] = simd.mul(simd.load(&sums[query]), simd.splat(factors[query]));
+            }
             for (index, run) in runs.iter().enumerate() {
                 let Some(run) = run else { continue };
                 let values = self.cache.values_of(self.layer, run.block, self.kv_head);
@@ -275,40 +282,27 @@ impl Tile<'_> {
     }
 }
 
-/// Scores of sixteen positions for all queries, scaled: one chain over the head per lane.
+/// Scores of sixteen positions for `R` queries from `first` on, scaled: one chain over the head per lane.
 #[inline(always)]
-fn score<S: Simd>(
+fn score<S: Simd, const R: usize>(
     simd: S,
     keys: &[[f32; LANES]],
     q: &[&[f32]; QUERIES],
-    count: usize,
     scale: f32,
-    mut store: impl FnMut(usize, S::F),
+    first: usize,
+    run: usize,
+    scores: &mut Scores,
 ) {
-    let scale = simd.splat(scale);
-    if count == 1 {
-        let [lanes] = dots(simd, keys, [q[0]]);
-        return store(0, simd.mul(lanes, scale));
-    }
-    for first in (0..count).step_by(4) {
-        let q = std::array::from_fn(|query| q[first + query]);
-        for (query, lanes) in dots::<S, 4>(simd, keys, q).into_iter().enumerate() {
-            store(first + query, simd.mul(lanes, scale));
-        }
-    }
-}
-
-#[inline(always)]
-fn dots<S: Simd, const R: usize>(simd: S, keys: &[[f32; LANES]], q: [&[f32]; R]) -> [S::F; R] {
-    let q = q.map(|q| &q[..keys.len()]);
     let mut lanes = [simd.splat(0.0); R];
     for (dim, key) in keys.iter().enumerate() {
         let key = simd.load(key);
         for query in 0..R {
-            lanes[query] = simd.mul_add(key, simd.splat(q[query][dim]), lanes[query]);
+            lanes[query] = simd.mul_add(key, simd.splat(q[first + query][dim]), lanes[query]);
         }
     }
-    lanes
+    for query in 0..R {
+        simd.store(simd.mul(lanes[query], simd.splat(scale)), &mut scores[first + query][run]);
+    }
 }
 
 /// Turns scores into weights relative to the new peak, and returns what the sums before are to be multiplied with.
@@ -325,8 +319,11 @@ fn weigh<S: Simd>(
     for query in 0..count {
         let scores = &mut scores[query];
         mask(runs, &seen[query], scores, f32::NEG_INFINITY);
-        let top = |a: usize, b: usize| simd.max(simd.load(&scores[a]), simd.load(&scores[b]));
-        let peak = simd.max_lanes(simd.max(top(0, 1), top(2, 3))).max(softmax.peaks[query]);
+        let mut peak = simd.load(&scores[0]);
+        for run in &scores[1..] {
+            peak = simd.max(peak, simd.load(run));
+        }
+        let peak = simd.max_lanes(peak).max(softmax.peaks[query]);
         changes[query] = softmax.peaks[query] - peak;
         softmax.peaks[query] = peak;
     }

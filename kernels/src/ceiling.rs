@@ -90,7 +90,11 @@ impl Kernel for Dots {
                 *sum = simd.dot(Zero::None, *sum, weights, x);
             }
         }
-        sums.map(|ints| sum(simd, simd.ints_to_floats(ints))).iter().sum()
+        let mut total = 0.0;
+        for ints in sums {
+            total += sum(simd, simd.ints_to_floats(ints));
+        }
+        total
     }
 }
 
@@ -108,7 +112,11 @@ impl Kernel for Fmas {
                 *sum = simd.mul_add(*sum, a, b);
             }
         }
-        sums.map(|lanes| sum(simd, lanes)).iter().sum()
+        let mut total = 0.0;
+        for lanes in sums {
+            total += sum(simd, lanes);
+        }
+        total
     }
 }
 

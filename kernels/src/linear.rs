@@ -14,10 +14,9 @@ use crate::matrix::Matrix;
 use crate::pack::PANEL;
 use crate::pool::Pool;
 use crate::rows::Rows;
-use crate::simd::{Kernel, Simd};
 use crate::weight_type::WeightType;
 use float::{Bf16, F16, F32};
-use panel::{Panels, Target};
+use panel::{Panels, Target, Weights};
 use quantised::{Q4_0, Q4K, Q5K, Q6K, Q8_0};
 use std::ops::Range;
 
@@ -38,36 +37,33 @@ pub fn linear(pool: &Pool, matrix: &Matrix, bias: Option<&[f32]>, x: &Rows, out:
     let out = Disjoint::new(out);
     let panel_weights = PANEL * matrix.in_features().max(1) * x.rows();
     pool.run_ranges(matrix.panels(), WEIGHTS_PER_TASK.div_ceil(panel_weights), &|start, end| {
-        pool.isa().run(Task { matrix, bias, x, out: &out, panels: start..end });
+        let task = Task { pool, matrix, x, target: Target { out: &out, bias }, panels: start..end };
+        match matrix.weight_type() {
+            WeightType::F32 => task.run::<F32>(x.floats()),
+            WeightType::F16 => task.run::<F16>(x.floats()),
+            WeightType::Bf16 => task.run::<Bf16>(x.floats()),
+            WeightType::Q8_0 => task.run::<Q8_0>(x.blocks()),
+            WeightType::Q4_0 => task.run::<Q4_0>(x.blocks()),
+            WeightType::Q4K => task.run::<Q4K>(x.blocks()),
+            WeightType::Q5K => task.run::<Q5K>(x.blocks()),
+            WeightType::Q6K => task.run::<Q6K>(x.blocks()),
+        }
     });
 }
 
 /// Some panels of the product, all rows.
 struct Task<'a> {
+    pool: &'a Pool,
     matrix: &'a Matrix,
-    bias: Option<&'a [f32]>,
     x: &'a Rows,
-    out: &'a Disjoint<'a, f32>,
+    target: Target<'a>,
     panels: Range<usize>,
 }
 
-impl Kernel for Task<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Task { matrix, bias, x, out, panels } = self;
-        let panels = Panels { matrix, panels, rows: x.rows(), target: Target { out, bias } };
-        match matrix.weight_type() {
-            WeightType::F32 => panels.multiply::<S, F32>(simd, x.floats()),
-            WeightType::F16 => panels.multiply::<S, F16>(simd, x.floats()),
-            WeightType::Bf16 => panels.multiply::<S, Bf16>(simd, x.floats()),
-            WeightType::Q8_0 => panels.multiply::<S, Q8_0>(simd, x.blocks()),
-            WeightType::Q4_0 => panels.multiply::<S, Q4_0>(simd, x.blocks()),
-            WeightType::Q4K => panels.multiply::<S, Q4K>(simd, x.blocks()),
-            WeightType::Q5K => panels.multiply::<S, Q5K>(simd, x.blocks()),
-            WeightType::Q6K => panels.multiply::<S, Q6K>(simd, x.blocks()),
-        }
+impl Task<'_> {
+    fn run<W: Weights>(self, x: &[W::X]) {
+        let Task { pool, matrix, target, panels, .. } = self;
+        pool.isa().run(Panels::<W> { matrix, panels, x, rows: self.x.rows(), target });
     }
 }
 

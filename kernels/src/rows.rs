@@ -20,7 +20,8 @@ pub(crate) struct Int8Block {
 }
 
 impl Int8Block {
-    const ZERO: Int8Block = Int8Block { quants: [0; 8], scale: 0.0, negated_sum: 0, negated_half: 0, scaled_sum: 0.0 };
+    pub(crate) const ZERO: Int8Block =
+        Int8Block { quants: [0; 8], scale: 0.0, negated_sum: 0, negated_half: 0, scaled_sum: 0.0 };
 }
 
 /// Values per task below which a second thread does not pay.

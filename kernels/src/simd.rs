@@ -52,9 +52,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// The same for kernels with twice the integer sums.
     const SPLIT_ROWS_MAX: usize;
 
+    /// Runs a kernel as a function of its own with this instruction set.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;
     fn store(self, x: Self::F, out: &mut [f32; LANES]);
+    /// As `load` and `store`, floats in the byte order of the machine.
+    fn load_line(self, x: &Line) -> Self::F;
+    fn store_line(self, x: Self::F, out: &mut Line);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
@@ -140,11 +146,11 @@ impl Isa {
 
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Choice::Portable(simd) => kernel.run(simd),
+            Choice::Portable(simd) => simd.call(kernel),
             #[cfg(target_arch = "x86_64")]
-            Choice::Avx2(simd) => simd.enter(kernel),
+            Choice::Avx2(simd) => simd.call(kernel),
             #[cfg(target_arch = "x86_64")]
-            Choice::Avx512(simd) => simd.enter(kernel),
+            Choice::Avx512(simd) => simd.call(kernel),
         }
     }
 }

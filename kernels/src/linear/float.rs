@@ -1,7 +1,7 @@
 //! Inner kernels of float weights: every weight becomes f32 and meets f32 activations.
 
 use super::panel::Weights;
-use crate::simd::{LANES, Line, Simd};
+use crate::simd::{Line, Simd};
 
 pub(super) struct F32;
 pub(super) struct F16;
@@ -16,28 +16,19 @@ const HALF_LINES: usize = 2;
 type Pair<S> = [[<S as Simd>::F; 2]; 2];
 
 #[inline(always)]
-fn floats(line: &Line) -> [f32; LANES] {
-    let words = line.0.as_chunks::<4>().0;
-    std::array::from_fn(|lane| f32::from_le_bytes(words[lane]))
-}
-
-#[inline(always)]
 fn f32_pair<S: Simd>(simd: S, lines: &[Line; F32_LINES]) -> Pair<S> {
-    let at = |line: usize| simd.load(&floats(&lines[line]));
-    [[at(0), at(1)], [at(2), at(3)]]
+    [[simd.load_line(&lines[0]), simd.load_line(&lines[1])], [simd.load_line(&lines[2]), simd.load_line(&lines[3])]]
 }
 
 #[inline(always)]
 fn f16_pair<S: Simd>(simd: S, lines: &[Line; HALF_LINES]) -> Pair<S> {
-    lines.each_ref().map(|line| {
-        let halves = line.0.as_chunks::<32>().0;
-        [simd.load_f16(&halves[0]), simd.load_f16(&halves[1])]
-    })
+    let (first, second) = (lines[0].0.as_chunks::<32>().0, lines[1].0.as_chunks::<32>().0);
+    [[simd.load_f16(&first[0]), simd.load_f16(&first[1])], [simd.load_f16(&second[0]), simd.load_f16(&second[1])]]
 }
 
 #[inline(always)]
 fn bf16_pair<S: Simd>(simd: S, lines: &[Line; HALF_LINES]) -> Pair<S> {
-    let [first, second] = lines.each_ref().map(|line| simd.load_bf16_pairs(&line.0));
+    let (first, second) = (simd.load_bf16_pairs(&lines[0].0), simd.load_bf16_pairs(&lines[1].0));
     [[first.0, second.0], [first.1, second.1]]
 }
 
@@ -52,27 +43,6 @@ fn accumulate<S: Simd, const R: usize>(simd: S, weights: Pair<S>, x: [[f32; 2]; 
             }
         }
     }
-}
-
-#[inline(always)]
-fn expand<S: Simd, const N: usize>(
-    simd: S,
-    lines: &[Line],
-    out: &mut [Line],
-    pair: impl Fn(&[Line; N]) -> Pair<S>,
-) -> usize {
-    let (units, _) = lines.as_chunks::<N>();
-    for (unit, out) in units.iter().zip(out.as_chunks_mut::<F32_LINES>().0) {
-        let weights = pair(unit);
-        for (line, out) in out.iter_mut().enumerate() {
-            let mut lanes = [0.0; LANES];
-            simd.store(weights[line / 2][line % 2], &mut lanes);
-            for (bytes, value) in out.0.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
-                *bytes = value.to_le_bytes();
-            }
-        }
-    }
-    units.len() * F32_LINES
 }
 
 macro_rules! float_weights {
@@ -91,16 +61,26 @@ macro_rules! float_weights {
 
             #[inline(always)]
             fn expand<S: Simd>(simd: S, lines: &[Line], out: &mut [Line]) -> usize {
-                expand::<S, $lines>(simd, lines, out, |unit| $pair(simd, unit))
+                let (units, _) = lines.as_chunks::<$lines>();
+                for (unit, out) in units.iter().zip(out.as_chunks_mut::<F32_LINES>().0) {
+                    let weights = $pair(simd, unit);
+                    for line in 0..F32_LINES {
+                        simd.store_line(weights[line / 2][line % 2], &mut out[line]);
+                    }
+                }
+                units.len() * F32_LINES
             }
 
             #[inline(always)]
             fn tile<S: Simd, const R: usize>(simd: S, lines: &[Line], x: [&[[f32; 2]]; R], sums: &mut [[S::F; 2]; R]) {
                 let (units, _) = lines.as_chunks::<$lines>();
-                let x = x.map(|row| &row[..units.len()]);
                 for (index, unit) in units.iter().enumerate() {
                     let weights = $pair(simd, unit);
-                    accumulate(simd, weights, x.map(|row| row[index]), sums);
+                    let mut at = [[0.0; 2]; R];
+                    for row in 0..R {
+                        at[row] = x[row][index];
+                    }
+                    accumulate(simd, weights, at, sums);
                 }
             }
         }

@@ -8,7 +8,7 @@
 use crate::disjoint::Disjoint;
 use crate::matrix::Matrix;
 use crate::pack::PANEL;
-use crate::simd::{LANES, Line, Simd};
+use crate::simd::{Kernel, LANES, Line, Simd};
 use std::ops::Range;
 
 /// Rows whose sums wait at the same time: 128 x 32 floats, 16 KiB.
@@ -44,68 +44,80 @@ pub(super) struct Target<'a> {
     pub(super) bias: Option<&'a [f32]>,
 }
 
-/// Panels of a matrix that one task multiplies with all rows.
-pub(super) struct Panels<'a> {
+/// Some panels of a matrix, multiplied with all rows.
+pub(super) struct Panels<'a, W: Weights> {
     pub(super) matrix: &'a Matrix,
     pub(super) panels: Range<usize>,
+    pub(super) x: &'a [W::X],
     pub(super) rows: usize,
     pub(super) target: Target<'a>,
 }
 
 type Sums = [[f32; LANES]; 2];
 
-impl Panels<'_> {
+impl<W: Weights> Kernel for Panels<'_, W> {
+    type Output = ();
+
     #[inline(always)]
-    pub(super) fn multiply<S: Simd, W: Weights>(&self, simd: S, x: &[W::X]) {
-        let x = Activations { x, per_row: x.len() / self.rows };
-        for panel in self.panels.clone() {
-            if self.rows <= W::rows_max::<S>() {
-                let mut sums = [[[0.0; LANES]; 2]; ROWS_PER_TILE_MAX];
-                tiles::<S, W>(simd, self.matrix.panel(panel), x, &mut sums[..self.rows]);
-                for (row, sums) in sums[..self.rows].iter().enumerate() {
-                    self.finish(panel, row, sums);
-                }
-            } else {
-                self.multiply_chunks::<S, W>(simd, panel, x);
-            }
-        }
+    fn run<S: Simd>(self, simd: S) {
+        if self.rows <= W::rows_max::<S>() { self.multiply_few(simd) } else { self.multiply_many(simd) }
+    }
+}
+
+impl<W: Weights> Panels<'_, W> {
+    #[inline(always)]
+    fn activations(&self) -> Activations<'_, W::X> {
+        Activations { x: self.x, per_row: self.x.len() / self.rows }
     }
 
     #[inline(always)]
-    fn multiply_chunks<S: Simd, W: Weights>(&self, simd: S, panel: usize, x: Activations<W::X>) {
+    fn multiply_few<S: Simd>(&self, simd: S) {
+        for panel in self.panels.clone() {
+            let mut sums = [[[0.0; LANES]; 2]; ROWS_PER_TILE_MAX];
+            let sums = &mut sums[..self.rows];
+            tiles::<S, W>(simd, self.matrix.panel(panel), self.activations(), sums);
+            self.finish(panel, 0, sums);
+        }
+    }
+
+    /// As many rows at a time as can wait, so that a task's weights and these activations stay in the second cache.
+    #[inline(always)]
+    fn multiply_many<S: Simd>(&self, simd: S) {
         let mut waiting = [[[0.0; LANES]; 2]; ROWS_WAITING];
         let mut expanded = [Line::ZERO; CHUNK_LINES_MAX];
         for first_row in (0..self.rows).step_by(ROWS_WAITING) {
-            let rows = ROWS_WAITING.min(self.rows - first_row);
-            let sums = &mut waiting[..rows];
-            sums.fill([[0.0; LANES]; 2]);
-            for (chunk, lines) in self.matrix.panel(panel).chunks(W::CHUNK_LINES).enumerate() {
-                let x = x.from(first_row, chunk * W::CHUNK_X);
-                if W::IS_EXPANDED {
-                    let length = W::expand(simd, lines, &mut expanded);
-                    tiles::<S, W::Expanded>(simd, &expanded[..length], x, sums);
-                } else {
-                    tiles::<S, W>(simd, lines, x, sums);
+            let sums = &mut waiting[..ROWS_WAITING.min(self.rows - first_row)];
+            for panel in self.panels.clone() {
+                sums.fill([[0.0; LANES]; 2]);
+                for (chunk, lines) in self.matrix.panel(panel).chunks(W::CHUNK_LINES).enumerate() {
+                    let x = self.activations().from(first_row, chunk * W::CHUNK_X);
+                    if const { W::IS_EXPANDED } {
+                        let length = W::expand(simd, lines, &mut expanded);
+                        tiles::<S, W::Expanded>(simd, &expanded[..length], x, sums);
+                    } else {
+                        tiles::<S, W>(simd, lines, x, sums);
+                    }
                 }
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                self.finish(panel, first_row + row, sums);
+                self.finish(panel, first_row, sums);
             }
         }
     }
 
+    /// Writes the sums of rows from `first_row` on, each with its bias.
     #[inline(always)]
-    fn finish(&self, panel: usize, row: usize, sums: &Sums) {
+    fn finish(&self, panel: usize, first_row: usize, sums: &[Sums]) {
         let (first, features) = (panel * PANEL, self.matrix.out_features());
         let outputs = PANEL.min(features - first);
-        // SAFETY: a task owns its panels in all rows, and panels do not overlap.
-        let out = unsafe { self.target.out.part(row * features + first, outputs) };
-        let sums = sums.as_flattened();
-        match self.target.bias {
-            None => out.copy_from_slice(&sums[..outputs]),
-            Some(bias) => {
-                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[first..]) {
-                    *out = sum + bias;
+        for (row, sums) in sums.iter().enumerate() {
+            // SAFETY: a task owns its panels in all rows, and panels do not overlap.
+            let out = unsafe { self.target.out.part((first_row + row) * features + first, outputs) };
+            let sums = &sums.as_flattened()[..outputs];
+            match self.target.bias {
+                None => out.copy_from_slice(sums),
+                Some(bias) => {
+                    for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[first..]) {
+                        *out = sum + bias;
+                    }
                 }
             }
         }
@@ -127,7 +139,11 @@ impl<'a, X> Activations<'a, X> {
 
     #[inline(always)]
     fn rows<const R: usize>(self, first_row: usize) -> [&'a [X]; R] {
-        std::array::from_fn(|row| &self.x[(first_row + row) * self.per_row..])
+        let mut rows: [&[X]; R] = [&[]; R];
+        for (index, row) in rows.iter_mut().enumerate() {
+            *row = &self.x[(first_row + index) * self.per_row..];
+        }
+        rows
     }
 }
 
@@ -144,25 +160,46 @@ fn tiles<S: Simd, W: Weights>(simd: S, lines: &[Line], x: Activations<W::X>, sum
         let size = size + usize::from(index < larger);
         let sums = &mut sums[row..row + size];
         match size {
-            1 => tile::<S, W, 1>(simd, lines, x.rows(row), sums),
-            2 => tile::<S, W, 2>(simd, lines, x.rows(row), sums),
-            3 if S::ROWS_MAX >= 3 => tile::<S, W, 3>(simd, lines, x.rows(row), sums),
-            4 if S::ROWS_MAX >= 4 => tile::<S, W, 4>(simd, lines, x.rows(row), sums),
-            5 if S::ROWS_MAX >= 5 => tile::<S, W, 5>(simd, lines, x.rows(row), sums),
-            6 if S::ROWS_MAX >= 6 => tile::<S, W, 6>(simd, lines, x.rows(row), sums),
+            1 => simd.call(Tile::<W, 1>::new(lines, x, row, sums)),
+            2 if const { S::ROWS_MAX >= 2 } => simd.call(Tile::<W, 2>::new(lines, x, row, sums)),
+            3 if const { S::ROWS_MAX >= 3 } => simd.call(Tile::<W, 3>::new(lines, x, row, sums)),
+            4 if const { S::ROWS_MAX >= 4 } => simd.call(Tile::<W, 4>::new(lines, x, row, sums)),
+            5 if const { S::ROWS_MAX >= 5 } => simd.call(Tile::<W, 5>::new(lines, x, row, sums)),
+            6 if const { S::ROWS_MAX >= 6 } => simd.call(Tile::<W, 6>::new(lines, x, row, sums)),
             _ => unreachable!("tiles have 1 to {ROWS_PER_TILE_MAX} rows"),
         }
         row += size;
     }
 }
 
-#[inline(always)]
-fn tile<S: Simd, W: Weights, const R: usize>(simd: S, lines: &[Line], x: [&[W::X]; R], sums: &mut [Sums]) {
-    let sums: &mut [Sums; R] = sums.try_into().expect("one sum per row of the tile");
-    let mut lanes: [[S::F; 2]; R] = std::array::from_fn(|row| [0, 1].map(|group| simd.load(&sums[row][group])));
-    W::tile(simd, lines, x, &mut lanes);
-    for (sums, lanes) in sums.iter_mut().zip(lanes) {
-        simd.store(lanes[0], &mut sums[0]);
-        simd.store(lanes[1], &mut sums[1]);
+/// `R` rows that meet some lines together.
+struct Tile<'a, W: Weights, const R: usize> {
+    lines: &'a [Line],
+    x: [&'a [W::X]; R],
+    sums: &'a mut [Sums; R],
+}
+
+impl<'a, W: Weights, const R: usize> Tile<'a, W, R> {
+    #[inline(always)]
+    fn new(lines: &'a [Line], x: Activations<'a, W::X>, first_row: usize, sums: &'a mut [Sums]) -> Self {
+        let sums = sums.try_into().expect("one sum per row of the tile");
+        Tile { lines, x: x.rows(first_row), sums }
+    }
+}
+
+impl<W: Weights, const R: usize> Kernel for Tile<'_, W, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let mut lanes = [[simd.splat(0.0); 2]; R];
+        for (lanes, sums) in lanes.iter_mut().zip(&*self.sums) {
+            *lanes = [simd.load(&sums[0]), simd.load(&sums[1])];
+        }
+        W::tile(simd, self.lines, self.x, &mut lanes);
+        for (sums, lanes) in self.sums.iter_mut().zip(lanes) {
+            simd.store(lanes[0], &mut sums[0]);
+            simd.store(lanes[1], &mut sums[1]);
+        }
     }
 }

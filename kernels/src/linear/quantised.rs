@@ -75,12 +75,15 @@ impl<F: Format> Weights for F {
     #[inline(always)]
     fn tile<S: Simd, const R: usize>(simd: S, lines: &[Line], x: [&[Int8Block]; R], sums: &mut [[S::F; 2]; R]) {
         let units = lines.chunks_exact(F::HEADER_LINES + F::UNIT_BLOCKS * F::BLOCK_LINES);
-        let x = x.map(|row| &row[..units.len() * F::UNIT_BLOCKS]);
         let mut index = 0;
         for unit in units {
             let (header, blocks) = unit.split_at(F::HEADER_LINES);
             for block in blocks.chunks_exact(F::BLOCK_LINES) {
-                multiply_block::<S, F, R>(simd, header, block, x.map(|row| &row[index]), sums);
+                let mut at: [&Int8Block; R] = [&Int8Block::ZERO; R];
+                for row in 0..R {
+                    at[row] = &x[row][index];
+                }
+                multiply_block::<S, F, R>(simd, header, block, at, sums);
                 index += 1;
             }
         }
@@ -95,11 +98,15 @@ fn multiply_block<S: Simd, F: Format, const R: usize>(
     x: [&Int8Block; R],
     sums: &mut [[S::F; 2]; R],
 ) {
-    let halves = matches!(F::SECOND, Second::Half);
-    let start = |sum: i32| [simd.start(F::ZERO, sum); 2];
+    let halves = const { matches!(F::SECOND, Second::Half) };
     // Dots of all 32 positions, or of the first sixteen when halves have their own scales.
-    let mut dots = x.map(|x| start(if halves { x.negated_half } else { x.negated_sum }));
-    let mut second_dots = x.map(|x| start(if halves { x.negated_sum - x.negated_half } else { 0 }));
+    let mut dots = [[simd.start(Zero::None, 0); 2]; R];
+    let mut second_dots = dots;
+    for row in 0..R {
+        let (sum, half) = (x[row].negated_sum, x[row].negated_half);
+        dots[row] = [simd.start(F::ZERO, if halves { half } else { sum }); 2];
+        second_dots[row] = [simd.start(F::ZERO, if halves { sum - half } else { 0 }); 2];
+    }
     for step in 0..4 {
         let [early, late] = F::steps(simd, block, step);
         for row in 0..R {
@@ -141,24 +148,9 @@ fn expand_block<S: Simd, F: Format>(simd: S, header: &[Line], block: &[Line], ou
     }
     let scales = F::scales(simd, header, block);
     for group in 0..2 {
-        store_floats(simd, scales.scale[group], &mut out[16 + group]);
-        store_floats(simd, scales.second[group], &mut out[18 + group]);
+        simd.store_line(scales.scale[group], &mut out[16 + group]);
+        simd.store_line(scales.second[group], &mut out[18 + group]);
     }
-}
-
-#[inline(always)]
-fn store_floats<S: Simd>(simd: S, x: S::F, out: &mut Line) {
-    let mut lanes = [0.0; LANES];
-    simd.store(x, &mut lanes);
-    for (bytes, value) in out.0.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
-        *bytes = value.to_le_bytes();
-    }
-}
-
-#[inline(always)]
-fn load_floats<S: Simd>(simd: S, line: &Line) -> S::F {
-    let words = line.0.as_chunks::<4>().0;
-    simd.load(&std::array::from_fn(|lane| f32::from_le_bytes(words[lane])))
 }
 
 /// f16 scales of both groups in one line.
@@ -171,8 +163,11 @@ fn load_scales<S: Simd>(simd: S, line: &Line) -> [S::F; 2] {
 /// Low and high nibbles of the line pair that starts at `2 * step`.
 #[inline(always)]
 fn nibbles<S: Simd>(simd: S, block: &[Line], step: usize) -> [[S::B; 2]; 2] {
-    let bytes = [simd.load_bytes(&block[2 * step]), simd.load_bytes(&block[2 * step + 1])];
-    [bytes.map(|bytes| simd.shift_right::<0>(bytes, 15)), bytes.map(|bytes| simd.shift_right::<4>(bytes, 15))]
+    let (first, second) = (simd.load_bytes(&block[2 * step]), simd.load_bytes(&block[2 * step + 1]));
+    [
+        [simd.shift_right::<0>(first, 15), simd.shift_right::<0>(second, 15)],
+        [simd.shift_right::<4>(first, 15), simd.shift_right::<4>(second, 15)],
+    ]
 }
 
 macro_rules! format_of {
@@ -198,7 +193,11 @@ impl Format for Q8_0 {
     }
     #[inline(always)]
     fn steps<S: Simd>(simd: S, block: &[Line], step: usize) -> [[S::B; 2]; 2] {
-        [step, step + 4].map(|step| [0, 1].map(|group| simd.load_bytes(&block[2 * step + group])))
+        let (early, late) = (2 * step, 2 * (step + 4));
+        [
+            [simd.load_bytes(&block[early]), simd.load_bytes(&block[early + 1])],
+            [simd.load_bytes(&block[late]), simd.load_bytes(&block[late + 1])],
+        ]
     }
 }
 
@@ -223,8 +222,8 @@ fn scales_and_mins<S: Simd>(simd: S, header: &[Line], line: &Line) -> Scales<S> 
     let bytes = line.0.as_chunks::<LANES>().0;
     let (d, dmin) = (load_scales(simd, &header[0]), load_scales(simd, &header[1]));
     Scales {
-        scale: [0, 1].map(|group| simd.mul(d[group], simd.load_u8(&bytes[group]))),
-        second: [0, 1].map(|group| simd.mul(dmin[group], simd.load_u8(&bytes[2 + group]))),
+        scale: [simd.mul(d[0], simd.load_u8(&bytes[0])), simd.mul(d[1], simd.load_u8(&bytes[1]))],
+        second: [simd.mul(dmin[0], simd.load_u8(&bytes[2])), simd.mul(dmin[1], simd.load_u8(&bytes[3]))],
     }
 }
 
@@ -254,25 +253,20 @@ impl Format for Q5K {
     }
     #[inline(always)]
     fn steps<S: Simd>(simd: S, block: &[Line], step: usize) -> [[S::B; 2]; 2] {
-        let [early, late] = nibbles(simd, block, step);
-        let high = [simd.load_bytes(&block[8]), simd.load_bytes(&block[9])];
-        // Bit `step` of `high` becomes bit 4 of a weight.
-        let early_high = high.map(|high| match step {
-            0 => simd.shift_left::<4>(high, 16),
-            1 => simd.shift_left::<3>(high, 16),
-            2 => simd.shift_left::<2>(high, 16),
-            _ => simd.shift_left::<1>(high, 16),
-        });
-        let late_high = high.map(|high| match step {
-            0 => simd.shift_right::<0>(high, 16),
-            1 => simd.shift_right::<1>(high, 16),
-            2 => simd.shift_right::<2>(high, 16),
-            _ => simd.shift_right::<3>(high, 16),
-        });
-        [
-            [0, 1].map(|group| simd.or(early[group], early_high[group])),
-            [0, 1].map(|group| simd.or(late[group], late_high[group])),
-        ]
+        let [mut early, mut late] = nibbles(simd, block, step);
+        for group in 0..2 {
+            let high = simd.load_bytes(&block[8 + group]);
+            // Bit `step`, and bit `step + 4`, become bit 4 of a weight.
+            let (early_high, late_high) = match step {
+                0 => (simd.shift_left::<4>(high, 16), simd.shift_right::<0>(high, 16)),
+                1 => (simd.shift_left::<3>(high, 16), simd.shift_right::<1>(high, 16)),
+                2 => (simd.shift_left::<2>(high, 16), simd.shift_right::<2>(high, 16)),
+                _ => (simd.shift_left::<1>(high, 16), simd.shift_right::<3>(high, 16)),
+            };
+            early[group] = simd.or(early[group], early_high);
+            late[group] = simd.or(late[group], late_high);
+        }
+        [early, late]
     }
 }
 
@@ -286,16 +280,16 @@ impl Format for Q6K {
         let bytes = block[12].0.as_chunks::<LANES>().0;
         let d = load_scales(simd, &header[0]);
         Scales {
-            scale: [0, 1].map(|group| simd.mul(d[group], simd.load_i8(&bytes[group]))),
-            second: [0, 1].map(|group| simd.mul(d[group], simd.load_i8(&bytes[2 + group]))),
+            scale: [simd.mul(d[0], simd.load_i8(&bytes[0])), simd.mul(d[1], simd.load_i8(&bytes[1]))],
+            second: [simd.mul(d[0], simd.load_i8(&bytes[2])), simd.mul(d[1], simd.load_i8(&bytes[3]))],
         }
     }
     #[inline(always)]
     fn steps<S: Simd>(simd: S, block: &[Line], step: usize) -> [[S::B; 2]; 2] {
-        let low = nibbles(simd, block, step);
+        let mut weights = nibbles(simd, block, step);
         // Bits `2 * step` and the next of `high` become bits 4 and 5 of a weight.
-        [0, 1].map(|part| {
-            [0, 1].map(|group| {
+        for part in 0..2 {
+            for group in 0..2 {
                 let high = simd.load_bytes(&block[8 + 2 * part + group]);
                 let high = match step {
                     0 => simd.shift_left::<4>(high, 0x30),
@@ -303,9 +297,10 @@ impl Format for Q6K {
                     2 => simd.shift_right::<0>(high, 0x30),
                     _ => simd.shift_right::<2>(high, 0x30),
                 };
-                simd.or(low[part][group], high)
-            })
-        })
+                weights[part][group] = simd.or(weights[part][group], high);
+            }
+        }
+        weights
     }
 }
 
@@ -325,8 +320,8 @@ macro_rules! expanded {
             #[inline(always)]
             fn scales<S: Simd>(simd: S, _: &[Line], block: &[Line]) -> Scales<S> {
                 Scales {
-                    scale: [load_floats(simd, &block[16]), load_floats(simd, &block[17])],
-                    second: [load_floats(simd, &block[18]), load_floats(simd, &block[19])],
+                    scale: [simd.load_line(&block[16]), simd.load_line(&block[17])],
+                    second: [simd.load_line(&block[18]), simd.load_line(&block[19])],
                 }
             }
             #[inline(always)]

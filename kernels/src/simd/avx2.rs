@@ -14,11 +14,8 @@ impl Avx2 {
         has_all.then_some(Avx2(()))
     }
 
-    pub(super) fn enter<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` exists, so the machine has the features that `with_features` enables (see `detect`).
-        unsafe { self.with_features(kernel) }
-    }
-
+    /// One function per kernel and instruction set: what the kernel calls by `inline(always)` becomes part of it.
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma,f16c")]
     fn with_features<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -37,11 +34,6 @@ macro_rules! avx2 {
 type Floats = [__m256; 2];
 type Ints = [__m256i; 2];
 
-#[inline(always)]
-fn both<A: Copy, B: Copy, C>(a: [A; 2], b: [B; 2], f: impl Fn(A, B) -> C) -> [C; 2] {
-    [f(a[0], b[0]), f(a[1], b[1])]
-}
-
 impl Simd for Avx2 {
     type F = Floats;
     type I = Ints;
@@ -49,6 +41,12 @@ impl Simd for Avx2 {
 
     const ROWS_MAX: usize = 2;
     const SPLIT_ROWS_MAX: usize = 1;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` exists, so the machine has the features that `with_features` enables (see `detect`).
+        unsafe { self.with_features(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Floats {
@@ -66,20 +64,31 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn load_line(self, x: &Line) -> Floats {
+        avx2!([_mm256_loadu_ps(x.0.as_ptr().cast()), _mm256_loadu_ps(x.0.as_ptr().add(32).cast())])
+    }
+    #[inline(always)]
+    fn store_line(self, x: Floats, out: &mut Line) {
+        avx2!({
+            _mm256_storeu_ps(out.0.as_mut_ptr().cast(), x[0]);
+            _mm256_storeu_ps(out.0.as_mut_ptr().add(32).cast(), x[1]);
+        })
+    }
+    #[inline(always)]
     fn add(self, a: Floats, b: Floats) -> Floats {
-        both(a, b, |a, b| avx2!(_mm256_add_ps(a, b)))
+        avx2!([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn sub(self, a: Floats, b: Floats) -> Floats {
-        both(a, b, |a, b| avx2!(_mm256_sub_ps(a, b)))
+        avx2!([_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn mul(self, a: Floats, b: Floats) -> Floats {
-        both(a, b, |a, b| avx2!(_mm256_mul_ps(a, b)))
+        avx2!([_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn div(self, a: Floats, b: Floats) -> Floats {
-        both(a, b, |a, b| avx2!(_mm256_div_ps(a, b)))
+        avx2!([_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn mul_add(self, a: Floats, b: Floats, c: Floats) -> Floats {
@@ -91,11 +100,11 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn max(self, a: Floats, b: Floats) -> Floats {
-        both(a, b, |a, b| avx2!(_mm256_max_ps(a, b)))
+        avx2!([_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn min(self, a: Floats, b: Floats) -> Floats {
-        both(a, b, |a, b| avx2!(_mm256_min_ps(a, b)))
+        avx2!([_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn max_lanes(self, x: Floats) -> f32 {
@@ -108,11 +117,12 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn scale_by_power(self, a: Floats, n: Floats) -> Floats {
-        both(a, n, |a, n| {
-            avx2!(_mm256_castsi256_ps(_mm256_add_epi32(
-                _mm256_castps_si256(a),
-                _mm256_slli_epi32::<23>(_mm256_castps_si256(n))
-            )))
+        avx2!({
+            let add = |a, n| {
+                let power = _mm256_slli_epi32::<23>(_mm256_castps_si256(n));
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), power))
+            };
+            [add(a[0], n[0]), add(a[1], n[1])]
         })
     }
     #[inline(always)]
@@ -127,9 +137,11 @@ impl Simd for Avx2 {
         avx2!({
             let pairs = [_mm256_loadu_si256(x.as_ptr().cast()), _mm256_loadu_si256(x.as_ptr().add(32).cast())];
             let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            let low = [_mm256_slli_epi32::<16>(pairs[0]), _mm256_slli_epi32::<16>(pairs[1])];
+            let high = [_mm256_and_si256(pairs[0], mask), _mm256_and_si256(pairs[1], mask)];
             (
-                pairs.map(|pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs))),
-                pairs.map(|pairs| _mm256_castsi256_ps(_mm256_and_si256(pairs, mask))),
+                [_mm256_castsi256_ps(low[0]), _mm256_castsi256_ps(low[1])],
+                [_mm256_castsi256_ps(high[0]), _mm256_castsi256_ps(high[1])],
             )
         })
     }
@@ -173,19 +185,18 @@ impl Simd for Avx2 {
     /// |weight| <= 128 and |activation| <= 127 a pair is at most 32512.
     #[inline(always)]
     fn dot(self, zero: Zero, sum: Ints, weights: Ints, activations: i32) -> Ints {
-        avx2!({
-            let x = _mm256_set1_epi32(activations);
-            let ones = _mm256_set1_epi16(1);
-            both(sum, weights, |sum, weights| {
-                let pairs = if zero == Zero::Hundred28 {
-                    let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-                    _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed))
-                } else {
-                    _mm256_maddubs_epi16(weights, x)
-                };
-                _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones))
-            })
-        })
+        let x = avx2!(_mm256_set1_epi32(activations));
+        let mut sum = sum;
+        for (sum, weights) in sum.iter_mut().zip(weights) {
+            let pairs = if zero == Zero::Hundred28 {
+                let signed = avx2!(_mm256_xor_si256(weights, _mm256_set1_epi8(-128)));
+                avx2!(_mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed)))
+            } else {
+                avx2!(_mm256_maddubs_epi16(weights, x))
+            };
+            *sum = avx2!(_mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
+        }
+        sum
     }
 
     #[inline(always)]
@@ -204,18 +215,22 @@ impl Simd for Avx2 {
     fn shift_left<const N: u32>(self, x: Ints, mask: u8) -> Ints {
         avx2!({
             let mask = _mm256_set1_epi8((mask & (0xff_u8 << N)) as i8);
-            x.map(|x| _mm256_and_si256(_mm256_sll_epi16(x, _mm_cvtsi32_si128(N as i32)), mask))
+            let count = _mm_cvtsi32_si128(N as i32);
+            let words = [_mm256_sll_epi16(x[0], count), _mm256_sll_epi16(x[1], count)];
+            [_mm256_and_si256(words[0], mask), _mm256_and_si256(words[1], mask)]
         })
     }
     #[inline(always)]
     fn shift_right<const N: u32>(self, x: Ints, mask: u8) -> Ints {
         avx2!({
             let mask = _mm256_set1_epi8((mask & (0xff_u8 >> N)) as i8);
-            x.map(|x| _mm256_and_si256(_mm256_srl_epi16(x, _mm_cvtsi32_si128(N as i32)), mask))
+            let count = _mm_cvtsi32_si128(N as i32);
+            let words = [_mm256_srl_epi16(x[0], count), _mm256_srl_epi16(x[1], count)];
+            [_mm256_and_si256(words[0], mask), _mm256_and_si256(words[1], mask)]
         })
     }
     #[inline(always)]
     fn or(self, a: Ints, b: Ints) -> Ints {
-        both(a, b, |a, b| avx2!(_mm256_or_si256(a, b)))
+        avx2!([_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])])
     }
 }

@@ -20,11 +20,8 @@ impl Avx512 {
         has_all.then_some(Avx512(()))
     }
 
-    pub(super) fn enter<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` exists, so the machine has the features that `with_features` enables (see `detect`).
-        unsafe { self.with_features(kernel) }
-    }
-
+    /// One function per kernel and instruction set: what the kernel calls by `inline(always)` becomes part of it.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
     fn with_features<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -35,7 +32,7 @@ impl Avx512 {
 macro_rules! avx512 {
     ($body:expr) => {{
         // SAFETY: `self` exists, so the machine has the instructions (see `Avx512::detect`); pointers come from
-        // references to arrays of the size that is read or written, and need no alignment.
+        // references to arrays of the size that is read or written, aligned only where they are lines.
         unsafe { $body }
     }};
 }
@@ -50,6 +47,12 @@ impl Simd for Avx512 {
     const SPLIT_ROWS_MAX: usize = 4;
 
     #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` exists, so the machine has the features that `with_features` enables (see `detect`).
+        unsafe { self.with_features(kernel) }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         avx512!(_mm512_set1_ps(x))
     }
@@ -60,6 +63,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn store(self, x: __m512, out: &mut [f32; LANES]) {
         avx512!(_mm512_storeu_ps(out.as_mut_ptr(), x))
+    }
+    #[inline(always)]
+    fn load_line(self, x: &Line) -> __m512 {
+        avx512!(_mm512_load_ps(x.0.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn store_line(self, x: __m512, out: &mut Line) {
+        avx512!(_mm512_store_ps(out.0.as_mut_ptr().cast(), x))
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -146,11 +157,11 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn load_bytes(self, x: &Line) -> __m512i {
-        avx512!(_mm512_loadu_si512(x.0.as_ptr().cast()))
+        avx512!(_mm512_load_si512(x.0.as_ptr().cast()))
     }
     #[inline(always)]
     fn store_bytes(self, x: __m512i, out: &mut Line) {
-        avx512!(_mm512_storeu_si512(out.0.as_mut_ptr().cast(), x))
+        avx512!(_mm512_store_si512(out.0.as_mut_ptr().cast(), x))
     }
     // Bytes have no shift of their own: words are shifted and what crosses a byte is masked away.
     #[inline(always)]

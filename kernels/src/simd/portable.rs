@@ -1,6 +1,6 @@
 //! The sixteen lanes as plain arrays: runs everywhere, and is the meaning that the other instruction sets are held to.
 
-use super::{LANES, Line, Simd, Zero};
+use super::{Kernel, LANES, Line, Simd, Zero};
 use half::f16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,20 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
 
 #[inline(always)]
 fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
-    std::array::from_fn(|lane| f(a[lane], b[lane]))
+    let mut out = a;
+    for lane in 0..LANES {
+        out[lane] = f(a[lane], b[lane]);
+    }
+    out
+}
+
+#[inline(always)]
+fn lanes<const N: usize, T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; N] {
+    let mut out = [T::default(); N];
+    for (lane, out) in out.iter_mut().enumerate() {
+        *out = f(lane);
+    }
+    out
 }
 
 impl Simd for Portable {
@@ -22,9 +35,13 @@ impl Simd for Portable {
     type I = [i32; LANES];
     type B = [u8; 64];
 
-    const ROWS_MAX: usize = 2;
-    const SPLIT_ROWS_MAX: usize = 2;
+    const ROWS_MAX: usize = 1;
+    const SPLIT_ROWS_MAX: usize = 1;
 
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         [x; LANES]
@@ -36,6 +53,20 @@ impl Simd for Portable {
     #[inline(always)]
     fn store(self, x: Self::F, out: &mut [f32; LANES]) {
         *out = x;
+    }
+    #[inline(always)]
+    fn load_line(self, x: &Line) -> Self::F {
+        let mut out = [0.0; LANES];
+        for (lane, bytes) in out.iter_mut().zip(x.0.as_chunks::<4>().0) {
+            *lane = f32::from_ne_bytes(*bytes);
+        }
+        out
+    }
+    #[inline(always)]
+    fn store_line(self, x: Self::F, out: &mut Line) {
+        for (lane, bytes) in x.iter().zip(out.0.as_chunks_mut::<4>().0) {
+            *bytes = lane.to_ne_bytes();
+        }
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
@@ -55,11 +86,11 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        std::array::from_fn(|lane| fused(a[lane], b[lane], c[lane]))
+        lanes(|lane| fused(a[lane], b[lane], c[lane]))
     }
     #[inline(always)]
     fn neg_mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        std::array::from_fn(|lane| fused(-a[lane], b[lane], c[lane]))
+        lanes(|lane| fused(-a[lane], b[lane], c[lane]))
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -79,27 +110,24 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn load_f16(self, x: &[u8; 2 * LANES]) -> Self::F {
-        std::array::from_fn(|lane| f16::from_le_bytes([x[2 * lane], x[2 * lane + 1]]).to_f32())
+        lanes(|lane| f16::from_le_bytes([x[2 * lane], x[2 * lane + 1]]).to_f32())
     }
     #[inline(always)]
     fn load_bf16_pairs(self, x: &[u8; 4 * LANES]) -> (Self::F, Self::F) {
         let word = |lane: usize| u32::from_le_bytes([x[4 * lane], x[4 * lane + 1], x[4 * lane + 2], x[4 * lane + 3]]);
-        (
-            std::array::from_fn(|lane| f32::from_bits(word(lane) << 16)),
-            std::array::from_fn(|lane| f32::from_bits(word(lane) & 0xffff_0000)),
-        )
+        (lanes(|lane| f32::from_bits(word(lane) << 16)), lanes(|lane| f32::from_bits(word(lane) & 0xffff_0000)))
     }
     #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> Self::F {
-        std::array::from_fn(|lane| f32::from(x[lane]))
+        lanes(|lane| f32::from(x[lane]))
     }
     #[inline(always)]
     fn load_i8(self, x: &[u8; LANES]) -> Self::F {
-        std::array::from_fn(|lane| f32::from(x[lane] as i8))
+        lanes(|lane| f32::from(x[lane] as i8))
     }
     #[inline(always)]
     fn ints_to_floats(self, x: Self::I) -> Self::F {
-        std::array::from_fn(|lane| x[lane] as f32)
+        lanes(|lane| x[lane] as f32)
     }
 
     #[inline(always)]
@@ -114,8 +142,9 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn dot(self, _: Zero, sum: Self::I, weights: Self::B, activations: i32) -> Self::I {
-        let x = activations.to_le_bytes().map(|byte| i32::from(byte as i8));
-        std::array::from_fn(|lane| {
+        let [a, b, c, d] = activations.to_le_bytes();
+        let x = [i32::from(a as i8), i32::from(b as i8), i32::from(c as i8), i32::from(d as i8)];
+        lanes(|lane| {
             let w = |k: usize| i32::from(weights[4 * lane + k]);
             sum[lane] + w(0) * x[0] + w(1) * x[1] + w(2) * x[2] + w(3) * x[3]
         })
@@ -131,14 +160,14 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::B, mask: u8) -> Self::B {
-        x.map(|byte| (byte << N) & mask)
+        lanes(|index| (x[index] << N) & mask)
     }
     #[inline(always)]
     fn shift_right<const N: u32>(self, x: Self::B, mask: u8) -> Self::B {
-        x.map(|byte| (byte >> N) & mask)
+        lanes(|index| (x[index] >> N) & mask)
     }
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
-        std::array::from_fn(|index| a[index] | b[index])
+        lanes(|index| a[index] | b[index])
     }
 }
