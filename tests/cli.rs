@@ -69,6 +69,10 @@ fn answers_a_question_from_a_pipe() {
     let arguments = ["chat", "--max-tokens", "8", "--kv-memory", "64MiB"];
     let output = sconce(&arguments, &[], "Hello");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let too_long = sconce(&arguments, &[], &"word ".repeat(20_000));
+    let error = String::from_utf8_lossy(&too_long.stderr).into_owned();
+    assert_eq!(too_long.status.code(), Some(1), "{error}");
+    assert!(error.contains("the context of sconce holds"), "{error}");
     check(&["chat"], 2, &["nothing was asked"]);
 }
 

@@ -30,7 +30,11 @@ impl Drop for Server {
 
 impl Server {
     fn start(environment: &[(&str, &str)]) -> Self {
-        let mut all = vec![("SCONCE__METRICS__LISTEN", "127.0.0.1:0"), ("SCONCE__ENGINE__KV_MEMORY", "64MiB")];
+        let mut all = vec![
+            ("SCONCE__METRICS__LISTEN", "127.0.0.1:0"),
+            ("SCONCE__ENGINE__KV_MEMORY", "64MiB"),
+            ("SCONCE__LOG__LEVEL", "warn"),
+        ];
         all.extend_from_slice(environment);
         let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--threads", "2"], &all);
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the binary starts");

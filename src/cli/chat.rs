@@ -96,14 +96,17 @@ impl Talk {
 
     async fn ask(&mut self, question: String) -> Result<(), CliError> {
         self.conversation.say(Role::User, question);
-        let answered = self.answer().await;
-        match &answered {
-            Ok(answer) => self.conversation.say(Role::Assistant, answer.text.clone()),
-            Err(_) => self.conversation.unsay(),
-        }
-        if self.is_terminal && !answered?.text.ends_with('\n') {
+        let answer = match self.answer().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.conversation.unsay();
+                return Err(error);
+            }
+        };
+        if self.is_terminal && !answer.text.ends_with('\n') {
             output::print("\n")?;
         }
+        self.conversation.say(Role::Assistant, answer.text);
         Ok(())
     }
 

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// What the model inside the binary is called.
 pub const EMBEDDED_NAME: &str = "sconce";
 
+/// Shorter loads show no bar: it would only flicker.
+const BAR_DELAY: Duration = Duration::from_millis(300);
+
 /// How often a long load says how far it is where there is no terminal.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -90,38 +93,40 @@ fn load_one(
 }
 
 /// How far a load is: a bar, or a line now and then.
-enum Display {
-    Bar(ProgressBar),
-    Lines { name: String, last: Instant },
+struct Display {
+    name: String,
+    total_bytes: u64,
+    last: Instant,
+    is_terminal: bool,
+    bar: Option<ProgressBar>,
 }
 
 impl Display {
     fn new(name: &str, total_bytes: u64) -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self::Lines { name: name.to_owned(), last: Instant::now() };
-        }
-        const TEMPLATE: &str = "loading {msg}  {bar:32}  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left";
-        let style = ProgressStyle::with_template(TEMPLATE).expect("the template is a constant that parses");
-        Self::Bar(ProgressBar::new(total_bytes).with_style(style).with_message(name.to_owned()))
+        let is_terminal = std::io::stderr().is_terminal();
+        Self { name: name.to_owned(), total_bytes, last: Instant::now(), is_terminal, bar: None }
     }
 
     fn show(&mut self, progress: Progress) {
         let Progress { done_bytes, total_bytes } = progress;
-        match self {
-            Self::Bar(bar) => {
-                bar.set_length(total_bytes);
-                bar.set_position(done_bytes);
-            }
-            Self::Lines { name, last } if last.elapsed() >= REPORT_INTERVAL => {
-                *last = Instant::now();
-                tracing::info!(model = *name, done_bytes, total_bytes, "loading");
-            }
-            Self::Lines { .. } => {}
+        if let Some(bar) = &self.bar {
+            bar.set_position(done_bytes);
+        } else if self.is_terminal && self.last.elapsed() >= BAR_DELAY {
+            self.bar = Some(self.start_bar());
+        } else if !self.is_terminal && self.last.elapsed() >= REPORT_INTERVAL {
+            self.last = Instant::now();
+            tracing::info!(model = self.name, done_bytes, total_bytes, "loading");
         }
     }
 
+    fn start_bar(&self) -> ProgressBar {
+        const TEMPLATE: &str = "loading {msg}  {bar:32}  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left";
+        let style = ProgressStyle::with_template(TEMPLATE).expect("the template is a constant that parses");
+        ProgressBar::new(self.total_bytes).with_style(style).with_message(self.name.clone())
+    }
+
     fn clear(self) {
-        if let Self::Bar(bar) = self {
+        if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
     }

@@ -17,7 +17,7 @@ pub fn start(log: &Log) {
     let started = if is_text {
         builder.with_ansi(is_terminal && log.may_colour).try_init()
     } else {
-        builder.json().flatten_event(true).try_init()
+        builder.json().flatten_event(true).with_span_list(false).try_init()
     };
     // Only a test that runs several servers in one process gets here twice.
     drop(started);
