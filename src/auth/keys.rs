@@ -193,7 +193,8 @@ fn valid_name(name: &str) -> Result<Arc<str>, KeyError> {
 }
 
 fn decode_hex(hex: &str) -> Option<[u8; DIGEST_BYTES]> {
-    let digits: Vec<u8> = hex.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        hex.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect::<Option<_>>()?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
     if digits.len() != 2 * DIGEST_BYTES {
         return None;

@@ -47,7 +47,8 @@ impl Auth {
             Self::Disabled => return Ok(Principal::anonymous()),
             Self::Keys(keys) => keys,
         };
-        let (scheme, key) = authorization.ok_or(AuthError::Missing)?.trim().split_once(' ').ok_or(AuthError::NotBearer)?;
+        let (scheme, key) =
+            authorization.ok_or(AuthError::Missing)?.trim().split_once(' ').ok_or(AuthError::NotBearer)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(AuthError::NotBearer);
         }

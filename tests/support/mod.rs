@@ -1,0 +1,5 @@
+//! What the tests of the outer boundaries share: a lane that does what a test says.
+
+mod fake;
+
+pub use fake::{Fake, finished, model, started, text};
