@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("model {name}: {source}")]
-    Load { name: String, source: LoadError },
+    Load { name: String, source: Box<LoadError> },
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]

@@ -62,7 +62,7 @@ fn embedded(config: &Config) -> Wanted {
 /// Opens one model and counts what it will take.
 pub fn plan(wanted: Wanted) -> Result<Plan, ServeError> {
     let name = wanted.options.name.clone();
-    engine::plan(&wanted.source, wanted.options).map_err(|source| ServeError::Load { name, source })
+    engine::plan(&wanted.source, wanted.options).map_err(|source| ServeError::Load { name, source: Box::new(source) })
 }
 
 /// Loads planned models. They take turns on one pool of threads.
@@ -87,7 +87,7 @@ fn load_one(
     let started = Instant::now();
     let loaded = engine::load(plan, catalog, Arc::clone(pool), registry, &mut |progress| display.show(progress));
     display.clear();
-    let engine = loaded.map_err(|source| ServeError::Load { name: name.clone(), source })?;
+    let engine = loaded.map_err(|source| ServeError::Load { name: name.clone(), source: Box::new(source) })?;
     tracing::info!(model = name, load_ms = started.elapsed().as_millis() as u64, "model loaded");
     Ok(engine)
 }
