@@ -22,6 +22,10 @@ BLOCKS = {
     "q5_k": (Type.Q5_K, [(0, 1 / 520), (2, 15.5 / 520)]),
     "q6_k": (Type.Q6_K, [(208, 1 / 1370)]),
 }
+# Prompts (by number) whose last logits are recorded with rounded activations as well.
+ROUNDED_PROMPTS = [1, 3, 4]
+# Values that share a scale when activations are rounded to eight bits.
+ROUNDED_BLOCK = 32
 FAMILIES = {"q8_0": "qwen2", "q4_0": "llama", "q4_k": "qwen2", "q5_k": "llama", "q6_k": "qwen2"}
 
 
@@ -48,6 +52,25 @@ def config_of(kind, vocab):
 def unpermute(x, heads):
     """The inverse of `gguf_files.permute`."""
     return x.reshape(heads, x.shape[0] // heads // 2, 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def round_inputs(_, inputs):
+    """What a linear layer sees where activations are rounded: eight bits, one scale for each block."""
+    x, = inputs
+    blocks = x.reshape(*x.shape[:-1], -1, ROUNDED_BLOCK)
+    scale = (blocks.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-30)
+    return ((blocks / scale).round() * scale).reshape(x.shape),
+
+
+def rounded_cases(model, cases):
+    """The last logits of some prompts, with the inputs of all linear layers rounded."""
+    hooks = [layer.register_forward_pre_hook(round_inputs) for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    rounded = [{"prompt": cases[number]["prompt"],
+                "values": [checkpoints.shorten(x) for x in checkpoints.logits_of(model, cases[number]["prompt"])[-1].tolist()]}
+               for number in ROUNDED_PROMPTS]
+    for hook in hooks:
+        hook.remove()
+    return rounded
 
 
 def write(root, kind, made):
@@ -88,7 +111,8 @@ def write(root, kind, made):
     model.tie_weights()
     cases = checkpoints.golden_cases(model, made.tokenizer.get_vocab_size(), seed)
     checkpoints.dump(pathlib.Path(root) / f"{kind}.golden.json", {
-        "provenance": checkpoints.provenance(seed, gguf="gguf-py 0.19.0 dequantize", standard_deviations=spread), "cases": cases})
+        "provenance": checkpoints.provenance(seed, gguf="gguf-py 0.19.0 dequantize", standard_deviations=spread), "cases": cases,
+        "rounded": rounded_cases(model, cases)})
 
 
 def check_read_back(path, golden):
