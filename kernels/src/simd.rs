@@ -89,6 +89,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Adds to each lane the products of its four weights with four signed activations (in -127..=127, one per byte).
     fn dot(self, zero: Zero, sum: Self::I, weights: Self::B, activations: i32) -> Self::I;
 
+    /// Asks for the line that lies `ahead` lines after `x`, if there is one: a hint without effect on results.
+    fn prefetch(self, x: &Line, ahead: usize);
     fn load_bytes(self, x: &Line) -> Self::B;
     fn store_bytes(self, x: Self::B, out: &mut Line);
     /// Every byte shifted left by `N` bits, then masked.

@@ -62,6 +62,9 @@ macro_rules! float_weights {
             #[inline(always)]
             fn expand<S: Simd>(simd: S, lines: &[Line], out: &mut [Line]) -> usize {
                 let (units, _) = lines.as_chunks::<$lines>();
+                for line in lines {
+                    simd.prefetch(line, Self::CHUNK_LINES);
+                }
                 for (unit, out) in units.iter().zip(out.as_chunks_mut::<F32_LINES>().0) {
                     let weights = $pair(simd, unit);
                     for line in 0..F32_LINES {
@@ -75,6 +78,9 @@ macro_rules! float_weights {
             fn tile<S: Simd, const R: usize>(simd: S, lines: &[Line], x: [&[[f32; 2]]; R], sums: &mut [[S::F; 2]; R]) {
                 let (units, _) = lines.as_chunks::<$lines>();
                 for (index, unit) in units.iter().enumerate() {
+                    for line in unit {
+                        simd.prefetch(line, Self::CHUNK_LINES);
+                    }
                     let weights = $pair(simd, unit);
                     let mut at = [[0.0; 2]; R];
                     for row in 0..R {

@@ -40,6 +40,8 @@ pub(super) trait Format {
     const UNIT_BLOCKS: usize;
     type Expanded: Format;
     const IS_EXPANDED: bool;
+    /// Whether the lines come from the matrix, chunk after chunk: the next chunk is then asked for ahead of time.
+    const IS_PACKED: bool = true;
 
     fn scales<S: Simd>(simd: S, header: &[Line], block: &[Line]) -> Scales<S>;
     /// Weights of `step` (0 to 3) and of `step + 4`, of both groups each.
@@ -65,6 +67,9 @@ impl<F: Format> Weights for F {
         for unit in lines.chunks_exact(F::HEADER_LINES + F::UNIT_BLOCKS * F::BLOCK_LINES) {
             let (header, blocks) = unit.split_at(F::HEADER_LINES);
             for block in blocks.chunks_exact(F::BLOCK_LINES) {
+                for line in block {
+                    simd.prefetch(line, Self::CHUNK_LINES);
+                }
                 expand_block::<S, F>(simd, header, block, &mut out[num_blocks]);
                 num_blocks += 1;
             }
@@ -82,6 +87,11 @@ impl<F: Format> Weights for F {
                 let mut at: [&Int8Block; R] = [&Int8Block::ZERO; R];
                 for row in 0..R {
                     at[row] = &x[row][index];
+                }
+                if const { F::IS_PACKED } {
+                    for line in block {
+                        simd.prefetch(line, Self::CHUNK_LINES);
+                    }
                 }
                 multiply_block::<S, F, R>(simd, header, block, at, sums);
                 index += 1;
@@ -316,6 +326,7 @@ macro_rules! expanded {
             const UNIT_BLOCKS: usize = 1;
             type Expanded = $name;
             const IS_EXPANDED: bool = false;
+            const IS_PACKED: bool = false;
 
             #[inline(always)]
             fn scales<S: Simd>(simd: S, _: &[Line], block: &[Line]) -> Scales<S> {

@@ -151,6 +151,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch(self, _: &Line, _: usize) {}
+    #[inline(always)]
     fn load_bytes(self, x: &Line) -> Self::B {
         x.0
     }
