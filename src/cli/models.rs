@@ -3,7 +3,8 @@
 use super::args::ModelsArgs;
 use super::error::CliError;
 use super::{output, quiet_config};
-use crate::engine::{Plan, human};
+use crate::catalog::Catalog;
+use crate::engine::{Abilities, Plan, human};
 use crate::serve::{self, count};
 use serde::Serialize;
 
@@ -13,6 +14,8 @@ struct Row {
     architecture: String,
     parameters: u64,
     context_tokens: usize,
+    infill: bool,
+    chat: bool,
     weights_bytes: u64,
     kv_bytes: u64,
     kv_tokens: usize,
@@ -22,9 +25,14 @@ struct Row {
 
 pub fn run(args: &ModelsArgs) -> Result<(), CliError> {
     let config = quiet_config(&args.engine, &args.flags())?;
+    let catalog = Catalog::load(config.catalog.cards_dir.as_deref()).map_err(serve::ServeError::from)?;
     let mut rows = Vec::new();
     for wanted in serve::wanted(&config) {
-        rows.push(row(&serve::plan(wanted)?));
+        let plan = serve::plan(wanted)?;
+        let abilities = plan
+            .abilities(&catalog)
+            .map_err(|source| serve::ServeError::Load { name: plan.name().to_owned(), source: Box::new(source) })?;
+        rows.push(row(&plan, abilities));
     }
     if args.json {
         let json = serde_json::to_string_pretty(&rows).expect("rows are plain text and numbers");
@@ -33,13 +41,15 @@ pub fn run(args: &ModelsArgs) -> Result<(), CliError> {
     Ok(output::print(&table(&rows))?)
 }
 
-fn row(plan: &Plan) -> Row {
+fn row(plan: &Plan, abilities: Abilities) -> Row {
     let memory = plan.memory();
     Row {
         name: plan.name().to_owned(),
         architecture: plan.architecture().to_owned(),
         parameters: plan.parameters(),
         context_tokens: plan.context_tokens(),
+        infill: abilities.infill,
+        chat: abilities.chat,
         weights_bytes: memory.weights_bytes,
         kv_bytes: memory.kv_bytes,
         kv_tokens: memory.kv_tokens,
@@ -48,9 +58,14 @@ fn row(plan: &Plan) -> Row {
     }
 }
 
+fn abilities(row: &Row) -> String {
+    let named = [("complete", true), ("infill", row.infill), ("chat", row.chat)];
+    named.iter().filter(|(_, can)| *can).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
 fn table(rows: &[Row]) -> String {
-    const TITLES: [&str; 8] =
-        ["NAME", "ARCHITECTURE", "PARAMETERS", "CONTEXT", "WEIGHTS", "KV CACHE", "WORKSPACE", "MEMORY"];
+    const TITLES: [&str; 9] =
+        ["NAME", "ARCHITECTURE", "PARAMETERS", "CONTEXT", "CAN", "WEIGHTS", "KV CACHE", "WORKSPACE", "MEMORY"];
     let mut lines = vec![TITLES.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| {
         [
@@ -58,6 +73,7 @@ fn table(rows: &[Row]) -> String {
             row.architecture.clone(),
             count(row.parameters),
             row.context_tokens.to_string(),
+            abilities(row),
             human(row.weights_bytes),
             format!("{} ({} tokens)", human(row.kv_bytes), row.kv_tokens),
             human(row.workspace_bytes),

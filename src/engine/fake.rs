@@ -37,8 +37,6 @@ pub(super) struct FakeRunner {
     pub(super) steps: Arc<AtomicUsize>,
     /// Fails the step with this number, counted from 1.
     pub(super) failing_step: Option<usize>,
-    /// Waits for a word before each collect, so that a test decides what arrives while a step is in flight.
-    pub(super) gate: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 impl FakeRunner {
@@ -52,7 +50,6 @@ impl FakeRunner {
             in_flight: VecDeque::new(),
             steps: Arc::default(),
             failing_step: None,
-            gate: None,
         }
     }
 
@@ -137,10 +134,6 @@ impl Runner for FakeRunner {
     }
 
     fn collect(&mut self) -> Collected {
-        if let Some(gate) = &self.gate {
-            // A gate whose holder has gone is open.
-            drop(gate.recv());
-        }
         let batch = self.in_flight.pop_front().expect("collect follows a submit");
         let number = self.steps.load(Ordering::SeqCst) - self.in_flight.len();
         let tokens = if self.failing_step == Some(number) {

@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Limits};
 use crate::domain::ModelInfo;
 use crate::nn::{self, Decoder, DecoderSpec, Quantise, Workspace};
 use crate::scheduler::{ConfigError, Scheduler, SchedulerConfig};
-use crate::tokenizer::TokenizerError;
+use crate::tokenizer::{Renderer, TokenizerError};
 use kernels::{KvCache, Pool};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +73,13 @@ pub struct Plan {
     memory: MemoryPlan,
 }
 
+/// The ways in which a model can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    pub infill: bool,
+    pub chat: bool,
+}
+
 /// How far loading has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
@@ -97,7 +104,9 @@ pub enum LoadError {
     UnknownCard { name: String, known: String },
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    #[error("the context may be at most {model_tokens} tokens, which is what the model was made for; {asked_tokens} were asked for")]
+    #[error(
+        "the context may be at most {model_tokens} tokens, which is what the model was made for; {asked_tokens} were asked for"
+    )]
     ContextTooLong { asked_tokens: usize, model_tokens: usize },
     #[error(transparent)]
     Schedule(#[from] ConfigError),
@@ -173,6 +182,18 @@ impl Plan {
         self.context_tokens
     }
 
+    /// What clients may ask of it, from its tokenizer, card and chat template.
+    pub fn abilities(&self, catalog: &Catalog) -> Result<Abilities, LoadError> {
+        let renderer = self.renderer(catalog)?;
+        Ok(Abilities { infill: renderer.has_infill(), chat: renderer.has_chat() })
+    }
+
+    fn renderer(&self, catalog: &Catalog) -> Result<Renderer, LoadError> {
+        let card = self.options.card.as_deref();
+        let naming = Naming { name: &self.options.name, architecture: &self.architecture, card };
+        renderer(&self.checkpoint, catalog, &naming, self.spec.vocab)
+    }
+
     /// What the model itself was made for.
     pub fn model_context_tokens(&self) -> usize {
         self.spec.context_tokens
@@ -188,9 +209,8 @@ pub fn load(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Engine, LoadError> {
     plan.memory.check()?;
+    let renderer = plan.renderer(catalog)?;
     let Plan { options, checkpoint, spec, architecture, context_tokens, num_blocks, parameters, memory } = plan;
-    let naming = Naming { name: &options.name, architecture: &architecture, card: options.card.as_deref() };
-    let renderer = renderer(&checkpoint, catalog, &naming, spec.vocab)?;
     let total_bytes = memory.weights_bytes;
     let decoder = Decoder::load(&checkpoint, spec.clone(), options.quantise, &mut |done_bytes| {
         progress(Progress { done_bytes, total_bytes });
@@ -222,11 +242,8 @@ pub fn load(
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     let metrics = EngineMetrics::register(registry, &options.name)?;
-    let deadlines = DefaultDeadlines {
-        completion: options.settings.completion_deadline,
-        chat: options.settings.chat_deadline,
-    };
-    let parts =
-        Parts { info, renderer, scheduler, block_tokens: BLOCK_TOKENS, runner, deadlines, metrics, memory };
+    let deadlines =
+        DefaultDeadlines { completion: options.settings.completion_deadline, chat: options.settings.chat_deadline };
+    let parts = Parts { info, renderer, scheduler, block_tokens: BLOCK_TOKENS, runner, deadlines, metrics, memory };
     Engine::start(parts).map_err(LoadError::Thread)
 }

@@ -93,7 +93,10 @@ mod tests {
             available_bytes: Some(2 << 30),
         };
         let message = plan.check().expect_err("4 GiB into 2").to_string();
-        assert!(message.contains("4.0 GiB") && message.contains("2.0 GiB") && message.contains("--kv-memory"), "{message}");
+        assert!(
+            message.contains("4.0 GiB") && message.contains("2.0 GiB") && message.contains("--kv-memory"),
+            "{message}"
+        );
         plan.available_bytes = Some(8 << 30);
         assert_eq!(plan.check(), Ok(()));
         plan.available_bytes = None;

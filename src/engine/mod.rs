@@ -21,7 +21,7 @@ mod worker;
 pub use batch::{Batch, EnteringRow, PackedChunk, RowInput, SampledRow};
 pub use cpu::CpuRunner;
 pub use handle::{DefaultDeadlines, EngineHandle};
-pub use load::{EngineSettings, LoadError, LoadOptions, Plan, Progress, Source, load, plan};
+pub use load::{Abilities, EngineSettings, LoadError, LoadOptions, Plan, Progress, Source, load, plan};
 pub use memory::{MemoryError, MemoryPlan, human};
 pub use metrics::EngineMetrics;
 pub use runner::{Collected, RowResult, Runner, StepError};

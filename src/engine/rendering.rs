@@ -53,7 +53,8 @@ fn card<'a>(
 ) -> Result<Option<&'a Card>, LoadError> {
     if let Some(name) = naming.card {
         let known = || catalog.cards().map(|card| card.name.as_str()).collect::<Vec<_>>().join(", ");
-        let card = catalog.card(name).ok_or_else(|| LoadError::UnknownCard { name: name.to_owned(), known: known() })?;
+        let card =
+            catalog.card(name).ok_or_else(|| LoadError::UnknownCard { name: name.to_owned(), known: known() })?;
         return Ok(Some(card));
     }
     let stem = checkpoint.path().file_stem().map(|stem| stem.to_string_lossy().into_owned());

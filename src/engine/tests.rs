@@ -143,7 +143,7 @@ impl Bench {
         let mut bytes = Vec::new();
         for _ in 0..max_tokens {
             let token = next_token(&history, VOCAB);
-            bytes.extend_from_slice(&self.tokenizer.token_bytes(token));
+            bytes.extend_from_slice(self.tokenizer.token_bytes(token));
             history.push(token);
         }
         String::from_utf8_lossy(&bytes).into_owned()

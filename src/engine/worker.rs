@@ -242,8 +242,7 @@ impl Worker {
 
     fn admit(&mut self, submission: Submission) {
         let prompt_tokens = submission.prompt.len();
-        let mut speaker =
-            Speaker::new(submission.events, Arc::clone(&self.tokenizer), &submission.stop, prompt_tokens);
+        let mut speaker = Speaker::new(submission.events, Arc::clone(&self.tokenizer), &submission.stop, prompt_tokens);
         let new = NewSequence {
             prompt: submission.prompt,
             class: submission.class,
@@ -287,7 +286,9 @@ impl Worker {
                 GenerateError::CacheTooSmall { needed_tokens, cache_tokens }
             }
             AdmitError::Empty => GenerateError::PromptEmpty,
-            AdmitError::PromptTooLong { .. } | AdmitError::NothingAsked => GenerateError::StepFailed { reason: error.to_string() },
+            AdmitError::PromptTooLong { .. } | AdmitError::NothingAsked => {
+                GenerateError::StepFailed { reason: error.to_string() }
+            }
         }
     }
 

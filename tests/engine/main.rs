@@ -2,6 +2,7 @@
 //! else is there, what the cache holds, how prompts are cut into steps, or who leaves in the middle.
 
 use futures::StreamExt;
+use futures::future::join_all;
 use kernels::Pool;
 use sconce::catalog::Catalog;
 use sconce::domain::{
@@ -146,40 +147,22 @@ fn the_same_request_gives_the_same_bits_in_any_company() {
     for (index, shape) in shapes.into_iter().enumerate() {
         let engine = engine(shape);
         for round in 0..2 {
-            let answers = runtime.block_on(async {
-                let mut random = Random(100 * index as u64 + round);
-                let mut running = Vec::new();
-                for job in &jobs {
-                    let lane = engine.handle();
-                    if random.below(3) == 0 {
-                        // Somebody who leaves after a few events.
-                        let mut leaver = lane.generate(Job { ..job.clone() });
-                        let patience = random.below(4);
-                        running.push((
-                            None,
-                            tokio::task::spawn(async move {
-                                for _ in 0..patience {
-                                    leaver.next().await;
-                                }
-                                Ok(Vec::new())
-                            }),
-                        ));
-                    }
-                    let lane = engine.handle();
-                    running.push((Some(()), tokio::task::spawn(trace(lane, job.clone()))));
-                    if random.below(4) == 0 {
-                        tokio::task::yield_now().await;
-                    }
+            let mut random = Random(100 * index as u64 + round);
+            let company = jobs.iter().map(|job| {
+                // Every third request has a twin who leaves after a few events.
+                let patience = (random.below(3) == 0).then(|| random.below(4));
+                let leaver = engine.handle().generate(job.clone());
+                let lane = engine.handle();
+                async move {
+                    let leave = async {
+                        if let Some(patience) = patience {
+                            leaver.take(patience).for_each(|_| std::future::ready(())).await;
+                        }
+                    };
+                    futures::join!(leave, trace(lane, job.clone())).1.expect("answers")
                 }
-                let mut answers = Vec::new();
-                for (counts, task) in running {
-                    let answer = task.await.expect("no panic");
-                    if counts.is_some() {
-                        answers.push(answer.expect("answers"));
-                    }
-                }
-                answers
             });
+            let answers = runtime.block_on(join_all(company));
             for (request, (got, want)) in answers.iter().zip(&expected).enumerate() {
                 assert!(got == want, "shape {index}, round {round}, request {request}: {got:?} instead of {want:?}");
             }
@@ -218,30 +201,15 @@ fn what_was_computed_before_is_found_to_the_token() {
 fn n_answers_end_for_n_requests_on_a_small_cache() {
     let engine = engine(Shape { kv_bytes: 24 * 16 * 1024, running_max: 8, ..ROOMY });
     let runtime = runtime();
-    let mut outcomes = runtime.block_on(async {
-        let tasks: Vec<_> = (0..200u32)
-            .map(|index| {
-                let prompt = (0..150).map(|token| (index * 7 + token) % 250).collect();
-                let mut job = job(prompt, 20);
-                job.session = (index % 10 == 0).then(|| SessionKey("one editor".into()));
-                let mut events = engine.handle().generate(job);
-                tokio::task::spawn(async move {
-                    let mut last = None;
-                    while let Some(event) = events.next().await {
-                        last = Some(event);
-                    }
-                    last
-                })
-            })
-            .collect();
-        let mut outcomes = Vec::new();
-        for task in tasks {
-            outcomes.push(task.await.expect("no panic"));
-        }
-        outcomes
+    let requests = (0..200u32).map(|index| {
+        let prompt = (0..150).map(|token| (index * 7 + token) % 250).collect();
+        let mut job = job(prompt, 20);
+        job.session = (index % 10 == 0).then(|| SessionKey("one editor".into()));
+        engine.handle().generate(job).fold(None, |_, event| std::future::ready(Some(event)))
     });
+    let outcomes = runtime.block_on(join_all(requests));
     let (mut finished, mut superseded) = (0, 0);
-    for outcome in outcomes.drain(..) {
+    for outcome in outcomes {
         match outcome {
             Some(Ok(Event::Finished { reason: FinishReason::Length | FinishReason::Stop, .. })) => finished += 1,
             Some(Err(GenerateError::Superseded)) => superseded += 1,
