@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const QUERIES: usize = 8;
 /// Runs of sixteen positions in a round.
 const ROUND_RUNS: usize = 4;
+/// Runs scored together, and lines of values summed together: a query's number is then used twice once loaded.
+const PAIR: usize = 2;
 
 /// Consecutive positions of one sequence.
 #[derive(Debug, Clone, Copy)]
@@ -168,18 +170,16 @@ impl Kernel for Tile<'_> {
             let runs = std::array::from_fn(|index| self.run_at(round + index));
             let mut scores: Scores = [[[f32::NEG_INFINITY; LANES]; ROUND_RUNS]; QUERIES];
             let q: [&[f32]; QUERIES] = std::array::from_fn(|query| self.query(query.min(count - 1)));
-            for (index, run) in runs.iter().enumerate() {
-                let Some(run) = run else { continue };
-                if run.position >= seen[QUERIES - 1].end || run.position + run.lanes <= seen[0].start {
-                    continue;
-                }
-                let keys = self.cache.keys_of(self.layer, run.block, self.kv_head);
-                let keys = &keys[run.run * self.shape.head_dim..][..self.shape.head_dim];
-                match count {
-                    1 => score::<S, 1>(simd, keys, &q, self.shape.scale, 0, index, &mut scores),
-                    _ => {
-                        for first in (0..count).step_by(4) {
-                            score::<S, 4>(simd, keys, &q, self.shape.scale, first, index, &mut scores);
+            for pair in 0..ROUND_RUNS / PAIR {
+                if let Some(keys) = self.keys(&runs, &seen, pair * PAIR) {
+                    let scale = self.shape.scale;
+                    match count {
+                        1 => score::<S, 1>(simd, keys, &q, scale, &mut scores, [0, pair]),
+                        2..=4 => score::<S, 4>(simd, keys, &q, scale, &mut scores, [0, pair]),
+                        _ if const { S::ROWS_MAX > 4 } => score::<S, 8>(simd, keys, &q, scale, &mut scores, [0, pair]),
+                        _ => {
+                            score::<S, 4>(simd, keys, &q, scale, &mut scores, [0, pair]);
+                            score::<S, 4>(simd, keys, &q, scale, &mut scores, [4, pair]);
                         }
                     }
                 }
@@ -236,6 +236,24 @@ impl Tile<'_> {
         self.chunk.block_table.get(block).map(|block| Run { block: *block as usize, run, position, lanes })
     }
 
+    /// Keys of two runs from `first` on, `None` if the tile sees neither. A run that it does not see is replaced by the
+    /// other: its scores are masked.
+    #[inline(always)]
+    fn keys(
+        &self,
+        runs: &[Option<Run>; ROUND_RUNS],
+        seen: &[Range<usize>; QUERIES],
+        first: usize,
+    ) -> Option<[&[[f32; LANES]]; PAIR]> {
+        let is_seen = |run: &Run| run.position < seen[QUERIES - 1].end && run.position + run.lanes > seen[0].start;
+        let [one, other] = [runs[first].filter(is_seen), runs[first + 1].filter(is_seen)];
+        let (one, other) = (one.or(other)?, other.or(one)?);
+        let dims = self.shape.head_dim;
+        let one = &self.cache.keys_of(self.layer, one.block, self.kv_head)[one.run * dims..][..dims];
+        let other = &self.cache.keys_of(self.layer, other.block, self.kv_head)[other.run * dims..][..dims];
+        Some([one, other])
+    }
+
     /// `sums = sums * factor + weights * values` of the first `R` queries, positions in order.
     #[inline(always)]
     fn accumulate<S: Simd, const R: usize>(
@@ -247,10 +265,15 @@ impl Tile<'_> {
         factors: [f32; QUERIES],
     ) {
         let lines = self.shape.head_dim.div_ceil(LANES);
-        for (line, sums) in self.sums.as_chunks_mut::<QUERIES>().0.iter_mut().enumerate() {
-            let mut lanes = [simd.splat(0.0); R];
+        for line in (0..lines).step_by(PAIR) {
+            // The last of an odd number of lines is computed twice.
+            let pair = [line, (line + 1).min(lines - 1)];
+            let mut lanes = [[simd.splat(0.0); PAIR]; R];
             for query in 0..R {
-                lanes[query] = simd.mul(simd.load(&sums[query]), simd.splat(factors[query]));
+                for index in 0..PAIR {
+                    let sums = simd.load(&self.sums[pair[index] * QUERIES + query]);
+                    lanes[query][index] = simd.mul(sums, simd.splat(factors[query]));
+                }
             }
             for (index, run) in runs.iter().enumerate() {
                 let Some(run) = run else { continue };
@@ -258,14 +281,18 @@ impl Tile<'_> {
                 let first = seen[0].start.saturating_sub(run.position).min(run.lanes);
                 let end = seen[QUERIES - 1].end.saturating_sub(run.position).min(run.lanes);
                 for lane in first..end {
-                    let value = simd.load(&values[(run.run * LANES + lane) * lines + line]);
+                    let value = &values[(run.run * LANES + lane) * lines..][..lines];
+                    let value = [simd.load(&value[pair[0]]), simd.load(&value[pair[1]])];
                     for query in 0..R {
-                        lanes[query] = simd.mul_add(value, simd.splat(weights[query][index][lane]), lanes[query]);
+                        let weight = simd.splat(weights[query][index][lane]);
+                        lanes[query][0] = simd.mul_add(value[0], weight, lanes[query][0]);
+                        lanes[query][1] = simd.mul_add(value[1], weight, lanes[query][1]);
                     }
                 }
             }
-            for (lanes, sums) in lanes.into_iter().zip(sums) {
-                simd.store(lanes, sums);
+            for (query, lanes) in lanes.into_iter().enumerate() {
+                simd.store(lanes[0], &mut self.sums[pair[0] * QUERIES + query]);
+                simd.store(lanes[1], &mut self.sums[pair[1] * QUERIES + query]);
             }
         }
     }
@@ -282,26 +309,31 @@ impl Tile<'_> {
     }
 }
 
-/// Scores of sixteen positions for `R` queries from `first` on, scaled: one chain over the head per lane.
+/// Scores of two runs for `R` queries, scaled: one chain over the head per lane. `at` is the first query and the pair.
 #[inline(always)]
 fn score<S: Simd, const R: usize>(
     simd: S,
-    keys: &[[f32; LANES]],
+    keys: [&[[f32; LANES]]; PAIR],
     q: &[&[f32]; QUERIES],
     scale: f32,
-    first: usize,
-    run: usize,
     scores: &mut Scores,
+    at: [usize; 2],
 ) {
-    let mut lanes = [simd.splat(0.0); R];
-    for (dim, key) in keys.iter().enumerate() {
-        let key = simd.load(key);
+    let [first, pair] = at;
+    let mut lanes = [[simd.splat(0.0); PAIR]; R];
+    for (dim, (one, other)) in keys[0].iter().zip(keys[1]).enumerate() {
+        let keys = [simd.load(one), simd.load(other)];
         for query in 0..R {
-            lanes[query] = simd.mul_add(key, simd.splat(q[first + query][dim]), lanes[query]);
+            let q = simd.splat(q[first + query][dim]);
+            lanes[query][0] = simd.mul_add(keys[0], q, lanes[query][0]);
+            lanes[query][1] = simd.mul_add(keys[1], q, lanes[query][1]);
         }
     }
     for query in 0..R {
-        simd.store(simd.mul(lanes[query], simd.splat(scale)), &mut scores[first + query][run]);
+        for run in 0..PAIR {
+            let scaled = simd.mul(lanes[query][run], simd.splat(scale));
+            simd.store(scaled, &mut scores[first + query][pair * PAIR + run]);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::blocks::SUB_BLOCK;
 use crate::disjoint::Disjoint;
 use crate::pool::Pool;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{Kernel, Simd};
 
 /// 32 activations as signed bytes with their scale, and the sums that linear layers need.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +24,8 @@ impl Int8Block {
         Int8Block { quants: [0; 8], scale: 0.0, negated_sum: 0, negated_half: 0, scaled_sum: 0.0 };
 }
 
+/// Blocks with nothing larger count as zero: the factor that scales them up would overflow below 1e-36.
+const PEAK_MIN: f32 = 1e-30;
 /// Values per task below which a second thread does not pay.
 const VALUES_PER_TASK: usize = 8 * 1024;
 
@@ -65,7 +67,8 @@ impl Rows {
 
     /// Takes in `x: [rows, width]`, as floats and, if `quantise`, as int8 too.
     ///
-    /// Every block of 32 values v becomes round(v * 127 / max|v|), ties to even; a NaN anywhere makes its block NaN.
+    /// Every block of 32 values v becomes round(v * 127 / max|v|), ties to even; a NaN or infinity makes its block
+    /// NaN, a block without a value of 1e-30 is zero.
     /// Panics if `x` has another size or exceeds the capacity.
     pub fn load(&mut self, pool: &Pool, x: &[f32], rows: usize, width: usize, quantise: bool) {
         self.fill(pool, x, rows, width, if quantise { Keep::Both } else { Keep::Floats });
@@ -157,39 +160,24 @@ impl Kernel for Quantise<'_> {
     }
 }
 
-/// Plain arithmetic on fixed arrays, which the compiler turns into lanes.
 #[inline(always)]
 fn quantise<S: Simd>(simd: S, x: &[f32; SUB_BLOCK], block: &mut Int8Block) {
-    // Bits of absolute values order like the values, with NaN above infinity.
-    let mut peaks = [0; LANES];
-    for (lane, peak) in peaks.iter_mut().enumerate() {
-        let bits = |k: usize| x[k].to_bits() & 0x7fff_ffff;
-        *peak = bits(lane).max(bits(lane + LANES));
+    let peak = simd.peak(x);
+    if !(PEAK_MIN..=f32::MAX).contains(&peak) {
+        let scale = if peak < PEAK_MIN { 0.0 } else { f32::NAN };
+        *block = Int8Block { scale, scaled_sum: scale, ..Int8Block::ZERO };
+        return;
     }
-    let peak = f32::from_bits(peaks.into_iter().fold(0, u32::max));
-    let scale = peak / 127.0;
-    let inverse = if peak > 0.0 { 127.0 / peak } else { 0.0 };
-    // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, and leaves it in the low bits.
-    let shifter = 12_582_912.0f32;
-    let mut quants = [0i32; SUB_BLOCK];
-    let (halves, _) = x.as_chunks::<LANES>();
-    for (half, quants) in halves.iter().zip(quants.as_chunks_mut::<LANES>().0) {
-        let mut shifted = [0.0; LANES];
-        let scaled = simd.mul(simd.load(half), simd.splat(inverse));
-        simd.store(simd.add(scaled, simd.splat(shifter)), &mut shifted);
-        for (quant, shifted) in quants.iter_mut().zip(shifted) {
-            *quant = i32::from(shifted.to_bits() as i8);
-        }
+    let factor = 127.0 / peak;
+    let mut bytes = [0; SUB_BLOCK];
+    let [first, second] = simd.to_bytes(x, factor, &mut bytes);
+    for (word, bytes) in block.quants.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *word = i32::from_le_bytes(*bytes);
     }
-    let first: i32 = quants[..LANES].iter().sum();
-    let second: i32 = quants[LANES..].iter().sum();
-    for (word, quants) in block.quants.iter_mut().zip(quants.as_chunks::<4>().0) {
-        *word = i32::from_le_bytes(quants.map(|quant| quant as u8));
-    }
-    block.scale = scale;
+    block.scale = peak / 127.0;
     block.negated_sum = -(first + second);
     block.negated_half = -first;
-    block.scaled_sum = scale * (first + second) as f32;
+    block.scaled_sum = block.scale * (first + second) as f32;
 }
 
 #[cfg(test)]
@@ -240,9 +228,13 @@ mod tests {
         let pool = Pool::new(NonZeroUsize::MIN);
         let mut rows = Rows::with_capacity(1, 32);
         let mut x = vec![1.0; 32];
-        x[20] = f32::NAN;
-        rows.load(&pool, &x, 1, 32, true);
-        assert!(rows.blocks()[0].scale.is_nan());
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            x[20] = broken;
+            rows.load(&pool, &x, 1, 32, true);
+            assert!(rows.blocks()[0].scale.is_nan() && rows.blocks()[0].scaled_sum.is_nan());
+        }
+        rows.load(&pool, &[1e-40; 32], 1, 32, true);
+        assert_eq!(rows.blocks()[0], Int8Block::ZERO);
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Adds to each lane the products of its four weights with four signed activations (in -127..=127, one per byte).
     fn dot(self, zero: Zero, sum: Self::I, weights: Self::B, activations: i32) -> Self::I;
 
+    /// The largest absolute value of 32, NaN if any is.
+    fn peak(self, x: &[f32; 2 * LANES]) -> f32;
+    /// `x * factor` rounded to integers, ties to even, as bytes in the order of `x`; and the sums of both halves.
+    /// Products are in -127..=127; NaN becomes any byte.
+    fn to_bytes(self, x: &[f32; 2 * LANES], factor: f32, bytes: &mut [u8; 2 * LANES]) -> [i32; 2];
+
     /// Asks for the line that lies `ahead` lines after `x`, if there is one: a hint without effect on results.
     fn prefetch(self, x: &Line, ahead: usize);
     fn load_bytes(self, x: &Line) -> Self::B;

@@ -199,6 +199,41 @@ impl Simd for Avx2 {
         sum
     }
 
+    #[inline(always)]
+    fn peak(self, x: &[f32; 2 * LANES]) -> f32 {
+        // Bits of absolute values order like the values, with NaN above infinity.
+        let mut peaks = [0_u32; 8];
+        avx2!({
+            let mask = _mm256_set1_epi32(0x7fff_ffff);
+            let mut peak = _mm256_setzero_si256();
+            for eight in x.as_chunks::<8>().0 {
+                let bits = _mm256_and_si256(_mm256_loadu_si256(eight.as_ptr().cast()), mask);
+                peak = _mm256_max_epu32(peak, bits);
+            }
+            _mm256_storeu_si256(peaks.as_mut_ptr().cast(), peak);
+        });
+        f32::from_bits(peaks.into_iter().fold(0, u32::max))
+    }
+    #[inline(always)]
+    fn to_bytes(self, x: &[f32; 2 * LANES], factor: f32, bytes: &mut [u8; 2 * LANES]) -> [i32; 2] {
+        let mut sums = [[0_i32; 8]; 2];
+        avx2!({
+            let factor = _mm256_set1_ps(factor);
+            let mut ints = [_mm256_setzero_si256(); 4];
+            for (ints, eight) in ints.iter_mut().zip(x.as_chunks::<8>().0) {
+                *ints = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(eight.as_ptr()), factor));
+            }
+            let [a, b, c, d] = ints;
+            // Packing works within halves of the register: the permutation puts the groups of four back in order.
+            let mixed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+            let ordered = _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), ordered);
+            _mm256_storeu_si256(sums[0].as_mut_ptr().cast(), _mm256_add_epi32(a, b));
+            _mm256_storeu_si256(sums[1].as_mut_ptr().cast(), _mm256_add_epi32(c, d));
+        });
+        [sums[0].iter().sum(), sums[1].iter().sum()]
+    }
+
     // A prefetch never faults, so an address past the end is harmless.
     #[inline(always)]
     fn prefetch(self, x: &Line, ahead: usize) {

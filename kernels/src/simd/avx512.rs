@@ -155,6 +155,28 @@ impl Simd for Avx512 {
         avx512!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(activations)))
     }
 
+    #[inline(always)]
+    fn peak(self, x: &[f32; 2 * LANES]) -> f32 {
+        // Bits of absolute values order like the values, with NaN above infinity.
+        avx512!({
+            let mask = _mm512_set1_epi32(0x7fff_ffff);
+            let first = _mm512_and_si512(_mm512_loadu_si512(x.as_ptr().cast()), mask);
+            let second = _mm512_and_si512(_mm512_loadu_si512(x.as_ptr().add(LANES).cast()), mask);
+            f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(first, second)))
+        })
+    }
+    #[inline(always)]
+    fn to_bytes(self, x: &[f32; 2 * LANES], factor: f32, bytes: &mut [u8; 2 * LANES]) -> [i32; 2] {
+        avx512!({
+            let factor = _mm512_set1_ps(factor);
+            let first = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x.as_ptr()), factor));
+            let second = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(LANES)), factor));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(first));
+            _mm_storeu_si128(bytes.as_mut_ptr().add(LANES).cast(), _mm512_cvtepi32_epi8(second));
+            [_mm512_reduce_add_epi32(first), _mm512_reduce_add_epi32(second)]
+        })
+    }
+
     // A prefetch never faults, so an address past the end is harmless.
     #[inline(always)]
     fn prefetch(self, x: &Line, ahead: usize) {

@@ -151,6 +151,22 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn peak(self, x: &[f32; 2 * LANES]) -> f32 {
+        // Bits of absolute values order like the values, with NaN above infinity.
+        f32::from_bits(x.iter().fold(0, |peak, x| peak.max(x.to_bits() & 0x7fff_ffff)))
+    }
+    #[inline(always)]
+    fn to_bytes(self, x: &[f32; 2 * LANES], factor: f32, bytes: &mut [u8; 2 * LANES]) -> [i32; 2] {
+        let mut sums = [0; 2];
+        for (index, (x, byte)) in x.iter().zip(bytes).enumerate() {
+            // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
+            let quant = (x * factor + 12_582_912.0).to_bits() as i8;
+            *byte = quant as u8;
+            sums[index / LANES] += i32::from(quant);
+        }
+        sums
+    }
+    #[inline(always)]
     fn prefetch(self, _: &Line, _: usize) {}
     #[inline(always)]
     fn load_bytes(self, x: &Line) -> Self::B {
