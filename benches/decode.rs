@@ -59,11 +59,11 @@ fn main() {
     let pool = Pool::new(arguments.threads);
     eprintln!("measuring the machine and building {} layers of random weights", arguments.layers);
     let meter = ceiling::Meter::new(METER_BYTES);
-    let bandwidth = median((0..7).map(|_| meter.read(&pool)).collect());
+    let bandwidth = median((0..meter.windows()).map(|window| meter.read(&pool, window)).collect());
     drop(meter);
     let rate = match arguments.stored {
-        StoredType::Q8_0 => median((0..5).map(|_| ceiling::int8_rate(&pool)).collect()),
-        StoredType::F16 | StoredType::Bf16 => median((0..5).map(|_| ceiling::float_rate(&pool)).collect()),
+        StoredType::Q8_0 => median((0..50).map(|_| ceiling::int8_rate(&pool)).collect()),
+        StoredType::F16 | StoredType::Bf16 => median((0..50).map(|_| ceiling::float_rate(&pool)).collect()),
     };
     let mut bench = Bench::new(pool, &arguments);
     let mut figures = vec![bench.prefill(&arguments, rate)];
