@@ -66,7 +66,7 @@ def write_gguf(path: Path, shape: dict, tensors: dict, tokenizer: Tokenizer) -> 
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_name("sconce-embedded")
     writer.add_description("A small fill-in-the-middle code model, trained from scratch on permissively licensed source code.")
-    writer.add_license("apache-2.0")
+    writer.add_license("Apache-2.0 OR MIT")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_context_length(CONTEXT)
@@ -116,7 +116,7 @@ def reference_model(shape: dict, weights: dict) -> transformers.Qwen2ForCausalLM
     for name, value in weights.items():
         parts = name.split(".")
         key = REFERENCE_NAMES[parts[-2]]
-        renamed[(f"model.layers.{parts[1]}.{key}" if parts[0] == "blk" else key) + "." + parts[-1]] = torch.as_tensor(np.asarray(value, dtype=np.float32))
+        renamed[(f"model.layers.{parts[1]}.{key}" if parts[0] == "blk" else key) + "." + parts[-1]] = torch.from_numpy(np.array(value, dtype=np.float32))
     missing, unexpected = model.load_state_dict(renamed, strict=False)
     assert set(missing) <= {"lm_head.weight"} and not unexpected, (missing, unexpected)
     model.tie_weights()
