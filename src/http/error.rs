@@ -39,7 +39,7 @@ pub(super) enum EdgeError {
     ContentType,
     #[error("the body has to be sent without Content-Encoding")]
     ContentEncoding,
-    #[error("the body is larger than {bytes_max} bytes")]
+    #[error("the body is larger than {bytes_max} bytes: send less, or raise `server.body_bytes_max`")]
     BodyTooLarge { bytes_max: usize },
     #[error("the body was not complete within {} s", .timeout.as_secs_f32())]
     BodySlow { timeout: Duration },

@@ -191,6 +191,8 @@ class Trainer:
     def plan(self, shared: Shared, files) -> None:
         """Rows in order through the files (each is shuffled already), then round again."""
         state = self.state
+        if state["file"] >= len(files):      # the leg before ended in the long rows, and a larger budget begins with the short ones again
+            state["file"], state["row"] = 0, 0
         needed = TOKENS_PER_STEP // (files[state["file"]].shape[1] - 1)
         if state["row"] + needed > len(files[state["file"]]):
             state["file"], state["row"] = (state["file"] + 1) % len(files), 0
