@@ -4,6 +4,10 @@
 //! vector, 64 positions a round; between rounds the softmax is carried on as in arXiv:2205.14135. Rounds begin at fixed
 //! positions of the sequence, so what a query sees is summed in an order that depends on nothing but its position:
 //! the same bits alone, in a batch, and with any chunking.
+//!
+//! Measured as in `linear`, 14 query and 2 key heads of 64: one row at position 2047 takes 74 us (100 GFLOP/s, more than
+//! memory gives: the layers of the bench stay in the last cache), 512 rows from 0 on 5.2 ms (91 GFLOP/s, 51 % of the
+//! float ceiling).
 
 use crate::disjoint::Disjoint;
 use crate::kv_cache::KvCache;

@@ -121,3 +121,45 @@ pub(crate) fn dequantise_sub_block(weight_type: WeightType, header: [[u8; 2]; 2]
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of the Python package `gguf` 0.19.0 (`gguf.quants.dequantize`) for one block of each type, whose byte `i`
+    /// is `37 i + 11 (i / 7) + 5` and whose scales are the f16 bits 0x2e66 (d) and 0x2a66 (dmin): five values, and the
+    /// sum of all, value `k` times `k % 13 + 1`.
+    #[test]
+    fn blocks_mean_what_the_format_says() {
+        let table: [(WeightType, [f32; 5], f64); 5] = [
+            (
+                WeightType::Q8_0,
+                [7.898_071_3, 11.597_168, -11.197_266, -7.498_169, -0.999_755_86],
+                -246.839_721_679_687_5,
+            ),
+            (
+                WeightType::Q4_0,
+                [0.699_829_1, -0.399_902_34, -0.799_804_7, -0.399_902_34, 0.099_975_586],
+                -28.992_919_921_875,
+            ),
+            (WeightType::Q4K, [24.693_97, 54.336_73, 10.397_461, 34.591_553, 2.999_267_6], 44_134.172_424_316_406),
+            (WeightType::Q5K, [54.686_646, 35.741_272, 108.373_535, 135.766_85, 1.799_560_5], 93_129.107_849_121_1),
+            (WeightType::Q6K, [-37.790_77, -145.564_45, 321.921_4, -98.975_83, 84.579_346], -2_328.631_347_656_25),
+        ];
+        for (weight_type, values, sum) in table {
+            let byte = |i: usize| (37 * i + 11 * (i / 7) + 5) as u8;
+            let mut block: Vec<u8> = (0..weight_type.block_bytes()).map(byte).collect();
+            let d = if weight_type == WeightType::Q6K { 208 } else { 0 };
+            block[d..d + 2].copy_from_slice(&0x2e66_u16.to_le_bytes());
+            if matches!(weight_type, WeightType::Q4K | WeightType::Q5K) {
+                block[2..4].copy_from_slice(&0x2a66_u16.to_le_bytes());
+            }
+            let mut out = vec![0.0; weight_type.block_values()];
+            dequantise(weight_type, &block, &mut out);
+            let places = if out.len() == 32 { [0, 1, 15, 16, 31] } else { [0, 33, 79, 130, 255] };
+            assert_eq!(places.map(|k| out[k]), values, "{weight_type}");
+            let weighted = out.iter().enumerate().map(|(k, value)| f64::from(*value) * (k % 13 + 1) as f64);
+            assert!((weighted.sum::<f64>() - sum).abs() < 1e-3, "{weight_type}");
+        }
+    }
+}
