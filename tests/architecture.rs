@@ -198,7 +198,7 @@ fn has_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let ends_in_name = word.ends_with(is_name);
         let (before, behind) = (&code[..at], &code[at + word.len()..]);
-        !before.ends_with(is_name) && !(ends_in_name && behind.starts_with(is_name) && word != "env::var")
+        !(before.ends_with(is_name) || ends_in_name && behind.starts_with(is_name) && word != "env::var")
     })
 }
 
