@@ -231,7 +231,7 @@ fn report(arguments: &Arguments, bandwidth: f64, rate: f64, bench: &Bench, figur
             "parameters": bench.parameters,
             "weights_bytes": bench.weights_bytes,
             "threads": arguments.threads,
-            "isa": format!("{:?}", bench.pool.isa()),
+            "isa": bench.pool.isa().name(),
             "rounds": arguments.rounds,
             "read_bandwidth_bytes_per_second": bandwidth,
             "arithmetic_rate_per_second": rate,
@@ -246,7 +246,7 @@ fn report(arguments: &Arguments, bandwidth: f64, rate: f64, bench: &Bench, figur
         arguments.stored.name(),
         bench.parameters as f64 / 1e6,
         arguments.threads,
-        bench.pool.isa()
+        bench.pool.isa().name()
     );
     println!(
         "read bandwidth {:.1} GB/s, arithmetic {:.0} G/s, medians of {}",
