@@ -211,7 +211,7 @@ fn read_tensor_entry(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<Entry, 
     let id = cursor.u32("tensor type")?;
     let tensor_type = TensorType::from_gguf_id(id).map_err(|removed| match removed {
         Some(found) => HeaderError::RemovedType { what: "tensor", name: name.clone(), found },
-        None => HeaderError::UnknownType { what: "tensor", id },
+        None => HeaderError::UnknownTensorType { name: name.clone(), id },
     })?;
     let offset = cursor.u64("tensor offset")?;
     Ok(Entry { name, shape, tensor_type, offset })

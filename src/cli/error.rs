@@ -47,7 +47,7 @@ impl CliError {
         ExitCode::from(match self {
             Self::Config(_) | Self::Refused { .. } => CONFIG,
             Self::Serve(error) => match error {
-                ServeError::Load { .. } | ServeError::Catalog(_) => MODEL,
+                ServeError::Load { .. } | ServeError::Memory(_) | ServeError::Catalog(_) => MODEL,
                 ServeError::KeyFileUnreadable { .. }
                 | ServeError::KeyFileTooLarge { .. }
                 | ServeError::KeyFile { .. }

@@ -92,8 +92,8 @@ pub struct Progress {
 pub enum LoadError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error(transparent)]
-    Spec(#[from] SpecError),
+    #[error("{}: {source}", path.display())]
+    Spec { path: PathBuf, source: Box<SpecError> },
     #[error(transparent)]
     Weights(#[from] nn::LoadError),
     #[error(transparent)]
@@ -125,7 +125,8 @@ pub fn plan(source: &Source, options: LoadOptions) -> Result<Plan, LoadError> {
         Source::Embedded => Checkpoint::from_gguf_bytes("embedded model", EMBEDDED_MODEL, &limits)?,
         Source::Path(path) => Checkpoint::open(path, &limits)?,
     };
-    let arch::Recognised { architecture, spec } = arch::recognise(&checkpoint)?;
+    let arch::Recognised { architecture, spec } = arch::recognise(&checkpoint)
+        .map_err(|source| LoadError::Spec { path: checkpoint.path().to_owned(), source: Box::new(source) })?;
     let context_tokens = match options.context_tokens {
         Some(asked_tokens) if asked_tokens > spec.context_tokens => {
             return Err(LoadError::ContextTooLong { asked_tokens, model_tokens: spec.context_tokens });

@@ -27,6 +27,13 @@ pub enum MemoryError {
     )]
     DoesNotFit { plan: MemoryPlan },
     #[error(
+        "{models} models need {} together and {} are available: serve fewer, lower --kv-memory, or load with \
+         --quantize q8_0",
+        human(*needed_bytes),
+        human(*available_bytes)
+    )]
+    DoNotFitTogether { models: usize, needed_bytes: u64, available_bytes: u64 },
+    #[error(
         "a key-value cache of {} holds {tokens} tokens, fewer than one block of {block_tokens}: raise --kv-memory to at \
          least {}",
         human(*kv_bytes),
@@ -46,6 +53,17 @@ impl MemoryPlan {
             Some(available) if self.total_bytes() > available => Err(MemoryError::DoesNotFit { plan: self.clone() }),
             _ => Ok(()),
         }
+    }
+}
+
+/// Errors when plans that each fit ask together for more than is there.
+pub fn check_together(plans: &[&MemoryPlan]) -> Result<(), MemoryError> {
+    let needed_bytes = plans.iter().map(|plan| plan.total_bytes()).fold(0, u64::saturating_add);
+    match plans.iter().filter_map(|plan| plan.available_bytes).min() {
+        Some(available_bytes) if needed_bytes > available_bytes => {
+            Err(MemoryError::DoNotFitTogether { models: plans.len(), needed_bytes, available_bytes })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -101,6 +119,21 @@ mod tests {
         assert_eq!(plan.check(), Ok(()));
         plan.available_bytes = None;
         assert_eq!(plan.check(), Ok(()));
+    }
+
+    #[test]
+    fn models_that_fit_alone_are_refused_where_they_do_not_fit_together() {
+        let plan = MemoryPlan {
+            weights_bytes: 3 << 30,
+            kv_bytes: 0,
+            kv_tokens: 0,
+            workspace_bytes: 0,
+            available_bytes: Some(5 << 30),
+        };
+        assert_eq!(plan.check(), Ok(()));
+        assert_eq!(check_together(&[&plan]), Ok(()));
+        let message = check_together(&[&plan, &plan]).expect_err("6 GiB into 5").to_string();
+        assert!(message.contains("2 models need 6.0 GiB") && message.contains("5.0 GiB"), "{message}");
     }
 
     #[test]

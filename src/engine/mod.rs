@@ -22,7 +22,7 @@ pub use batch::{Batch, EnteringRow, PackedChunk, RowInput, SampledRow};
 pub use cpu::CpuRunner;
 pub use handle::{DefaultDeadlines, EngineHandle};
 pub use load::{Abilities, EngineSettings, LoadError, LoadOptions, Plan, Progress, Source, load, plan};
-pub use memory::{MemoryError, MemoryPlan, human};
+pub use memory::{MemoryError, MemoryPlan, check_together, human};
 pub use metrics::EngineMetrics;
 pub use runner::{Collected, RowResult, Runner, StepError};
 

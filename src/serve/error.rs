@@ -2,7 +2,7 @@
 
 use crate::auth::{KeyError, KeyFileError};
 use crate::catalog::CatalogError;
-use crate::engine::LoadError;
+use crate::engine::{LoadError, MemoryError};
 use crate::route::RouteError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::path::PathBuf;
 pub enum ServeError {
     #[error("model {name}: {source}")]
     Load { name: String, source: Box<LoadError> },
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error(transparent)]

@@ -19,7 +19,7 @@ use crate::catalog::Catalog;
 use crate::config::{Config, Limits, Server};
 use crate::dialect::openai::RequestLimits;
 use crate::domain::ModelInfo;
-use crate::engine::Engine;
+use crate::engine::{self, Engine, Plan};
 use crate::http::{AppState, CallLimits, Drained, Health, HttpLimits, Readiness, app, metrics_app, serve_http};
 use crate::route::{Lane, Routes};
 use banner::Banner;
@@ -99,6 +99,7 @@ fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engi
     for plan in &plans {
         tracing::info!(model = plan.name(), memory = %plan.memory(), "memory plan");
     }
+    engine::check_together(&plans.iter().map(Plan::memory).collect::<Vec<_>>())?;
     load(plans, &catalog, &config.engine, registry)
 }
 
