@@ -98,9 +98,23 @@ fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engi
     let plans = wanted(config).into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
     for plan in &plans {
         tracing::info!(model = plan.name(), memory = %plan.memory(), "memory plan");
+        warn_of_short_context(plan);
     }
     engine::check_together(&plans.iter().map(Plan::memory).collect::<Vec<_>>())?;
     load(plans, &catalog, &config.engine, registry)
+}
+
+/// A cache that holds less than one full context shortens the context: said, because clients will meet the limit.
+fn warn_of_short_context(plan: &Plan) {
+    let (context_tokens, model_context_tokens) = (plan.context_tokens(), plan.model_context_tokens());
+    if plan.memory().kv_tokens < model_context_tokens && context_tokens < model_context_tokens {
+        tracing::warn!(
+            model = plan.name(),
+            context_tokens,
+            model_context_tokens,
+            "the context is cut to what the key-value cache holds: raise --kv-memory for all of it"
+        );
+    }
 }
 
 fn lane(engine: &Engine) -> Lane {
