@@ -296,6 +296,23 @@ fn a_newer_completion_of_the_session_takes_the_place_of_the_older() {
 }
 
 #[test]
+fn an_older_completion_that_was_rendered_more_slowly_does_not_displace_the_newer() {
+    let mut bench = Bench::new(1, 60);
+    bench.now_us.store(5000, Ordering::SeqCst);
+    let mut newer = bench.ask(Ask { session: Some("a"), ..Ask::default() });
+    bench.turn();
+    bench.now_us.store(4000, Ordering::SeqCst);
+    let mut older = bench.ask(Ask { session: Some("a"), ..Ask::default() });
+    let mut other = bench.ask(Ask { session: Some("b"), ..Ask::default() });
+    bench.now_us.store(7000, Ordering::SeqCst);
+    bench.drive();
+    assert_eq!(older.collect().pop(), Some(Err(GenerateError::Superseded)));
+    assert_eq!(newer.text().1, Some(FinishReason::Length));
+    assert_eq!(other.text().1, Some(FinishReason::Length));
+    bench.assert_nothing_held();
+}
+
+#[test]
 fn a_deadline_ends_a_sequence_and_says_in_which_phase() {
     let mut bench = Bench::new(1, 60);
     let mut answer = bench.ask(Ask { max_tokens: 40, deadline: Duration::from_millis(8), ..Ask::default() });

@@ -47,6 +47,7 @@ struct Live {
     params: Arc<SamplingParams>,
     seed: u64,
     prompt_tokens: usize,
+    session: Option<SessionKey>,
     deadline: Duration,
     received_us: u64,
     last_token_us: Option<u64>,
@@ -242,7 +243,14 @@ impl Worker {
 
     fn admit(&mut self, submission: Submission) {
         let prompt_tokens = submission.prompt.len();
+        let is_overtaken = self.is_overtaken(&submission);
         let mut speaker = Speaker::new(submission.events, Arc::clone(&self.tokenizer), &submission.stop, prompt_tokens);
+        if is_overtaken {
+            self.metrics.requests_ended.with_label_values(&["superseded"]).inc();
+            speaker.fail(GenerateError::Superseded);
+            return;
+        }
+        let session = submission.session.clone();
         let new = NewSequence {
             prompt: submission.prompt,
             class: submission.class,
@@ -263,6 +271,7 @@ impl Worker {
                     params: submission.params,
                     seed: submission.seed,
                     prompt_tokens,
+                    session,
                     deadline: submission.deadline,
                     received_us: submission.received_us,
                     last_token_us: None,
@@ -275,6 +284,16 @@ impl Worker {
                 speaker.fail(self.explain(error));
             }
         }
+    }
+
+    /// Jobs are rendered side by side, so that an older one may come after the newer one that takes its place.
+    fn is_overtaken(&self, submission: &Submission) -> bool {
+        submission.class == Class::Completion
+            && submission.session.is_some()
+            && self
+                .live
+                .values()
+                .any(|live| live.session == submission.session && live.received_us > submission.received_us)
     }
 
     fn explain(&self, error: AdmitError) -> GenerateError {
