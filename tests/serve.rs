@@ -111,6 +111,15 @@ fn unchunk(mut body: &str) -> String {
     panic!("a chunked answer was cut off behind: {text}");
 }
 
+/// The answer that README.md shows for a request, which it has to show as well.
+fn printed_answer(request: &str) -> serde_json::Value {
+    let readme = include_str!("../README.md");
+    let (_, behind) = readme.split_once(request).expect("README.md shows the request of the banner");
+    let (_, json) = behind.split_once("```json\n").expect("an answer below it");
+    let (json, _) = json.split_once("```").expect("an end of it");
+    serde_json::from_str(json).expect("valid JSON")
+}
+
 /// Runs to the end: for starts that must fail.
 fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32, parts: &[&str]) {
     let output = sconce(arguments, environment).output().expect("the binary starts");
@@ -140,7 +149,10 @@ fn a_newcomer_is_served() {
     let answer = server.post("/v1/completions", body);
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = answer.json();
-    assert!(answer["choices"][0]["text"].is_string(), "{answer}");
+    let printed = printed_answer(body);
+    for part in ["choices", "usage", "object"] {
+        assert_eq!(answer[part], printed[part], "README.md prints another answer than the real one: {answer}");
+    }
     assert!(answer["usage"]["prompt_tokens"].as_u64() > Some(0), "{answer}");
 
     let chat = format!(
