@@ -38,7 +38,7 @@ pub enum HeaderError {
     Magic { found: [u8; 4] },
     #[error("GGUF version {found} is not supported, versions 2 and 3 in little-endian order are")]
     Version { found: u32 },
-    #[error("tensor `{name}` has type number {id}, which is not known")]
+    #[error("tensor `{name}` has unknown type id {id}")]
     UnknownTensorType { name: String, id: u32 },
     #[error("{what} has unknown type id {id}")]
     UnknownType { what: &'static str, id: u32 },
