@@ -37,7 +37,7 @@ impl Conversation {
 
     pub fn chat(&self) -> Chat {
         let system = self.system.iter().map(|text| Message { role: Role::System, content: text.clone() });
-        Chat { messages: system.chain(self.turns.iter().cloned()).collect() }
+        Chat { messages: system.chain(self.turns.iter().cloned()).collect(), ..Chat::default() }
     }
 }
 

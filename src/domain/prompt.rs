@@ -17,6 +17,8 @@ pub enum Prompt {
 #[derive(Clone, PartialEq, Default)]
 pub struct Chat {
     pub messages: Vec<Message>,
+    /// How the answer begins: the model goes on from here, and its text does not repeat it. Empty for a free answer.
+    pub answer_prefix: String,
 }
 
 #[derive(Clone, PartialEq)]

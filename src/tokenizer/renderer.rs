@@ -185,6 +185,7 @@ impl Renderer {
             }
             position = Position::AfterToken;
         }
+        self.tokenizer.encode_into(&chat.answer_prefix, Position::AfterToken, &mut tokens);
         Ok(tokens)
     }
 }

@@ -114,7 +114,7 @@ fn check_chat(name: &str, tokenizer: Tokenizer, golden: &golden::Chat) {
         },
         content: message.content.clone(),
     });
-    let prompt = Prompt::Chat(Chat { messages: messages.collect() });
+    let prompt = Prompt::Chat(Chat { messages: messages.collect(), ..Chat::default() });
     let rendered = renderer.render(&prompt).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(rendered.tokens, golden.ids, "{name}: {:?}", golden.text);
 }

@@ -301,7 +301,7 @@ fn messages(messages: Vec<wire::Message>, limits: &RequestLimits) -> Result<Chat
             allowed: limits.messages_max,
         });
     }
-    Ok(Chat { messages: messages.into_iter().map(message).collect::<Result<_, _>>()? })
+    Ok(Chat { messages: messages.into_iter().map(message).collect::<Result<_, _>>()?, ..Chat::default() })
 }
 
 fn message(message: wire::Message) -> Result<Message, RequestError> {

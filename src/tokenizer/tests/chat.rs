@@ -92,7 +92,7 @@ fn renderer(template: &str, kind: &str) -> Renderer {
 
 fn chat(messages: &[(Role, &str)]) -> Prompt {
     let message = |(role, content): &(Role, &str)| Message { role: *role, content: (*content).to_owned() };
-    Prompt::Chat(Chat { messages: messages.iter().map(message).collect() })
+    Prompt::Chat(Chat { messages: messages.iter().map(message).collect(), ..Chat::default() })
 }
 
 #[test]
