@@ -1,5 +1,7 @@
 //! Layers to [`Config`]: every key is read here once, with its range, and what only shows in combination is checked.
 
+use super::build_gateway;
+use super::gitlab_env::Notice;
 use super::problem::Problem;
 use super::reader::Reader;
 use super::{
@@ -11,11 +13,11 @@ use std::time::Duration;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
-const CONTEXT_TOKENS_MAX: u64 = 1 << 20;
+pub const CONTEXT_TOKENS_MAX: u64 = 1 << 20;
 const QUANTISE: &[(&str, Quantise)] = &[("none", Quantise::None), ("q8_0", Quantise::Q8_0)];
 
 /// Reads everything; problems are left in the reader.
-pub fn config(reader: &mut Reader<'_>, environment: &Environment) -> Config {
+pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<Notice>) -> Config {
     let server = server(reader);
     let metrics = metrics(reader, &server);
     let auth = Auth { keys: reader.secrets("auth.keys"), keys_file: reader.path("auth.keys_file") };
@@ -24,11 +26,38 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment) -> Config {
     let models = models(reader, &engine);
     let catalog = catalog(reader, &models);
     let log = log(reader, environment);
-    if !server.listen.ip().to_canonical().is_loopback() && !auth.is_configured() {
-        let origin = reader.origin("server.listen");
-        reader.problem(Problem::ExposedWithoutKeys { origin, listen: server.listen });
+    let gitlab = build_gateway::gitlab(reader);
+    let features = build_gateway::features(reader);
+    let state = build_gateway::state(reader);
+    let access = build_gateway::access(reader);
+    let tls = build_gateway::tls(reader);
+    let egress = build_gateway::egress(reader, &gitlab);
+    build_gateway::check_names(reader, &models, &catalog);
+    if !server.listen.ip().to_canonical().is_loopback() {
+        let listen = server.listen;
+        if !auth.is_configured() && gitlab.url.is_none() {
+            let origin = reader.origin("server.listen");
+            reader.problem(Problem::ExposedWithoutKeys { origin, listen });
+        }
+        build_gateway::refuse_bypass(reader, &gitlab.bypass, listen);
     }
-    Config { server, metrics, auth, engine, limits, models, catalog, log }
+    Config {
+        server,
+        metrics,
+        auth,
+        engine,
+        limits,
+        models,
+        catalog,
+        features,
+        gitlab,
+        state,
+        access,
+        tls,
+        egress,
+        log,
+        notices,
+    }
 }
 
 fn server(reader: &mut Reader<'_>) -> Server {
@@ -120,6 +149,7 @@ fn models(reader: &mut Reader<'_>, engine: &Engine) -> Vec<Model> {
         let kv_memory: Option<Bytes> =
             reader.is_set(&key("kv_memory")).then(|| reader.size(&key("kv_memory"), MIB..=16 * TIB));
         let card = reader.text(&key("card"));
+        let aliases = names(reader, &key("aliases"));
         let Some(path) = path else {
             reader.problem(Problem::ModelWithoutPath { name });
             continue;
@@ -130,6 +160,7 @@ fn models(reader: &mut Reader<'_>, engine: &Engine) -> Vec<Model> {
             context_tokens: context.or(engine.context_tokens_max),
             kv_memory: kv_memory.unwrap_or(engine.kv_memory),
             card,
+            aliases,
             name,
         });
     }
@@ -143,7 +174,15 @@ fn catalog(reader: &mut Reader<'_>, models: &[Model]) -> Catalog {
     if !is_embedded_served && models.is_empty() && reader.model_names().is_empty() {
         reader.problem(Problem::NoModel);
     }
-    Catalog { cards_dir: reader.path("catalog.cards_dir"), is_embedded_served }
+    let embedded_aliases = names(reader, "catalog.embedded_aliases");
+    Catalog { cards_dir: reader.path("catalog.cards_dir"), is_embedded_served, embedded_aliases }
+}
+
+/// Names a model may have.
+fn names(reader: &mut Reader<'_>, key: &str) -> Vec<String> {
+    let expected =
+        "a list of names: letters, digits and any of . _ - / :, at most 128, beginning with a letter or digit";
+    reader.list(key, expected, |name| is_model_name(name).then(|| name.to_owned()))
 }
 
 fn log(reader: &mut Reader<'_>, environment: &Environment) -> Log {
@@ -158,7 +197,13 @@ fn log(reader: &mut Reader<'_>, environment: &Environment) -> Log {
             expected: "error, warn, info, debug, trace, or directives such as info,sconce::engine=debug".to_owned(),
         });
     }
-    Log { format, level, may_colour: environment.get("NO_COLOR").is_none() }
+    Log {
+        format,
+        level,
+        may_colour: environment.get("NO_COLOR").is_none(),
+        has_bodies: reader.flag("log.bodies"),
+        honours_instance_verbose: reader.flag("log.honour_instance_verbose"),
+    }
 }
 
 /// Levels, alone or behind a target. The parser of tracing takes a misspelt level for a target and falls silent.
@@ -178,7 +223,7 @@ fn is_model_name(name: &str) -> bool {
         && name.chars().all(|char| char.is_ascii_alphanumeric() || "._-/:".contains(char))
 }
 
-fn count(number: u64) -> usize {
+pub fn count(number: u64) -> usize {
     usize::try_from(number).expect("every range ends below 2^32, or is a size this machine can address")
 }
 
@@ -186,6 +231,6 @@ fn count_u32(number: u64) -> u32 {
     u32::try_from(number).expect("the range it was read with ends below 2^32")
 }
 
-fn count_nonzero(number: u64) -> NonZeroUsize {
+pub fn count_nonzero(number: u64) -> NonZeroUsize {
     NonZeroUsize::new(count(number)).expect("every range read here begins at 1 or above")
 }

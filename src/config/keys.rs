@@ -50,8 +50,41 @@ pub const KEYS: &[Key] = &[
     key("limits.json_depth_max", "32", "how deep they may be nested"),
     key("catalog.cards_dir", "", "folder of further model cards"),
     key("catalog.embedded", "auto", "serve the built-in model: on, off, auto (when no other model is set)"),
+    key("catalog.embedded_aliases", "", "further names of the built-in model"),
+    key("gitlab.url", "", "GitLab whose tokens are accepted; empty switches GitLab's authentication off"),
+    key("gitlab.api_url", "", "API of that GitLab; empty is gitlab.url with /api/v4"),
+    key("gitlab.portal_url", "", "portal whose tokens are accepted as well; empty is none"),
+    key("gitlab.audience", "gitlab-ai-gateway", "audience that tokens must name"),
+    key("gitlab.signing_key", "", "RSA key (PEM) that signs users' tokens; empty makes one in state.dir"),
+    key("gitlab.signing_key_file", "", "file that holds gitlab.signing_key"),
+    key("gitlab.validation_key", "", "RSA key (PEM) that users' tokens may still be signed with"),
+    key("gitlab.validation_key_file", "", "file that holds gitlab.validation_key"),
+    key("gitlab.model_api_key", "", "key that GitLab must send for models served here; empty checks none"),
+    key("gitlab.model_api_key_file", "", "file that holds gitlab.model_api_key"),
+    key("gitlab.enforce_scopes", "true", "refuse tokens without the scope of what is asked"),
+    key("gitlab.bypass_external", "false", "accept every caller without a token; on loopback only"),
+    key("gitlab.bypass_external_with_header", "false", "the same for callers that send Bypass-Auth: true"),
+    key("gitlab.bypass_jwt_signature", "false", "accept tokens without checking signatures; on loopback only"),
+    key("gitlab.completion_prompt_tokens_max", "4096", "tokens around the cursor that a completion reads"),
+    key("gitlab.chat_max_tokens", "auto", "longest chat answer in tokens; auto is what the prompt asks for"),
+    key("gitlab.request_deadline_ms", "auto", "time for a call of GitLab; auto is the engine's deadline"),
+    key("gitlab.docs_index", "", "index made by `sconce docs import`"),
+    key("gitlab.mock_model_responses", "false", "answer with canned text instead of a model's"),
+    key("state.dir", "", "folder for keys that outlive a restart; empty keeps nothing"),
+    key("access.allow", "", "networks that may call, such as 10.0.0.0/8; empty allows all"),
+    key("access.trusted_proxies", "", "networks of proxies whose X-Forwarded-For is believed"),
+    key("tls.enabled", "auto", "serve HTTPS: on, off, auto (when a certificate is set)"),
+    key("tls.cert_file", "", "certificate chain (PEM) of the listener, leaf first"),
+    key("tls.key_file", "", "private key (PEM) of that certificate"),
+    key("tls.extra_ca_files", "", "certificate authorities (PEM) trusted besides the system's"),
+    key("egress.mode", "configured", "configured: only the hosts named here; airgap: only gitlab.url"),
+    key("egress.https_proxy", "", "proxy for https addresses, such as http://proxy:3128"),
+    key("egress.http_proxy", "", "proxy for http addresses"),
+    key("egress.no_proxy", "", "hosts and networks reached without a proxy"),
     key("log.format", "auto", "text, json, or auto (text on a terminal)"),
     key("log.level", "info", "error, warn, info, debug, trace, or tracing directives"),
+    key("log.bodies", "false", "log prompts and answers, secrets masked"),
+    key("log.honour_instance_verbose", "true", "log them for a GitLab that asks for verbose AI logs"),
 ];
 
 /// Keys below `models.NAME`. An empty default follows the engine's setting.
@@ -61,10 +94,65 @@ pub const MODEL_KEYS: &[Key] = &[
     key("context_tokens", "", "tokens of prompt and answer together"),
     key("kv_memory", "", "memory for keys and values"),
     key("card", "", "name of the card that describes it"),
+    key("aliases", "", "further names it answers to"),
 ];
 
+/// Keys below `features`: GitLab's names of the features a model can be chosen for, and what is chosen for the rest.
+pub const FEATURES: &[&str] = &[
+    "default",
+    "code_completions",
+    "code_generations",
+    "duo_chat",
+    "duo_chat_explain_code",
+    "duo_chat_write_tests",
+    "duo_chat_refactor_code",
+    "duo_chat_fix_code",
+    "duo_chat_troubleshoot_job",
+    "duo_chat_explain_vulnerability",
+    "duo_chat_summarize_comments",
+    "generate_commit_message",
+    "summarize_new_merge_request",
+    "resolve_vulnerability",
+    "summarize_review",
+    "review_merge_request",
+    "glab_ask_git_command",
+    "duo_agent_platform",
+    "duo_agent_platform_agentic_chat",
+];
+
+pub const FEATURE_MEANING: &str = "model that answers this feature, whatever GitLab names";
+
 /// Keys whose values are never shown.
-pub const SECRETS: &[&str] = &["auth.keys"];
+pub const SECRETS: &[&str] = &[
+    "auth.keys",
+    "gitlab.signing_key",
+    "gitlab.validation_key",
+    "gitlab.model_api_key",
+    "egress.https_proxy",
+    "egress.http_proxy",
+];
+
+/// Whether there is such a key, a model's or a feature's included.
+pub fn is_known(path: &[String]) -> bool {
+    match path {
+        [section, model, name] if section == "models" => {
+            !model.is_empty() && MODEL_KEYS.iter().any(|key| key.name == name)
+        }
+        [section, feature] if section == "features" => FEATURES.contains(&feature.as_str()),
+        _ => KEYS.iter().any(|key| key.name == path.join(".")),
+    }
+}
+
+/// What a key means; empty for one that is not known.
+pub fn meaning(key: &str) -> &'static str {
+    if key.starts_with("features.") {
+        return FEATURE_MEANING;
+    }
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let in_section = KEYS.iter().find(|known| known.name == key);
+    let of_model = || MODEL_KEYS.iter().find(|known| key.starts_with("models.") && known.name == name);
+    in_section.or_else(of_model).map_or("", |known| known.meaning)
+}
 
 /// The known name most like `name`, unless nothing is close.
 pub fn suggest<'known>(name: &str, known: impl IntoIterator<Item = &'known str>) -> Option<&'known str> {
@@ -74,14 +162,17 @@ pub fn suggest<'known>(name: &str, known: impl IntoIterator<Item = &'known str>)
 }
 
 /// The known key meant by `name`: near it as a whole, or the only one with the same last part.
-pub fn suggest_key(name: &str) -> Option<&'static str> {
+pub fn suggest_key(name: &str) -> Option<String> {
+    if let Some(feature) = name.strip_prefix("features.") {
+        return suggest(feature, FEATURES.iter().copied()).map(|feature| format!("features.{feature}"));
+    }
     let names = || KEYS.iter().map(|key| key.name);
     let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
     let mut same_last = names().filter(|known| last(known) == last(name));
     if let (Some(known), None) = (same_last.next(), same_last.next()) {
-        return Some(known);
+        return Some(known.to_owned());
     }
-    suggest(name, names())
+    suggest(name, names()).map(str::to_owned)
 }
 
 /// Insertions, deletions and substitutions that lead from one to the other (Levenshtein).
@@ -111,9 +202,11 @@ mod tests {
             ("server.threads", Some("engine.threads")),
             ("engine.quantize", Some("engine.quantise")),
             ("threads", Some("engine.threads")),
+            ("features.code_completion", Some("features.code_completions")),
+            ("gitlab.bypass_extrenal", Some("gitlab.bypass_external")),
             ("nothing.of.the.kind", None),
         ] {
-            assert_eq!(suggest_key(written), meant, "{written}");
+            assert_eq!(suggest_key(written).as_deref(), meant, "{written}");
         }
     }
 

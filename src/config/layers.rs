@@ -1,7 +1,8 @@
 //! The layers: defaults, the file, each environment variable and each flag, stacked with figment so that every value
 //! remembers which of them it came from. Unknown keys are found here, where their origin is still at hand.
 
-use super::keys::{KEYS, MODEL_KEYS, suggest, suggest_key};
+use super::gitlab_env::{self, Notice};
+use super::keys::{KEYS, MODEL_KEYS, is_known, suggest, suggest_key};
 use super::problem::Problem;
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
@@ -28,11 +29,23 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<&OsString> {
         self.variables.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value)
     }
+
+    /// Every variable that is text, with its value trimmed; empty ones count as not set.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let texts = self.variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?.trim())));
+        texts.filter(|(_, value)| !value.is_empty())
+    }
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(variables: [(&str, &str); N]) -> Self {
-        Self { variables: variables.map(|(name, value)| (name.into(), value.into())).into() }
+        Self::from(variables.as_slice())
+    }
+}
+
+impl From<&[(&str, &str)]> for Environment {
+    fn from(variables: &[(&str, &str)]) -> Self {
+        Self { variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect() }
     }
 }
 
@@ -58,20 +71,53 @@ impl Flag {
     }
 }
 
-/// Stacks every layer; what cannot be read or is not known ends up in `problems`.
-pub fn stack(environment: &Environment, file: Option<PathBuf>, flags: &[Flag], problems: &mut Vec<Problem>) -> Figment {
+/// What [`stack`] made of the layers.
+pub struct Stack {
+    pub figment: Figment,
+    /// What cannot be read or is not known.
+    pub problems: Vec<Problem>,
+    /// Variables of GitLab's gateway that change nothing here.
+    pub notices: Vec<Notice>,
+}
+
+/// Stacks every layer: defaults < file < variables of GitLab's gateway < our own variables < flags.
+pub fn stack(environment: &Environment, file: Option<PathBuf>, flags: &[Flag]) -> Stack {
+    let mut problems = Vec::new();
     let mut figment = Figment::new().merge(defaults());
-    if let Some(path) = file.or_else(|| environment.get(CONFIG_VARIABLE).map(PathBuf::from)) {
-        figment = figment.merge(file_layer(path, problems));
-    }
-    for layer in environment.variables.iter().filter_map(|(name, value)| variable_layer(name, value, problems)) {
+    if let Some(layer) = state_layer(environment) {
         figment = figment.merge(layer);
+    }
+    if let Some(path) = file.or_else(|| environment.get(CONFIG_VARIABLE).map(PathBuf::from)) {
+        figment = figment.merge(file_layer(path, &mut problems));
+    }
+    let understood = gitlab_env::read(environment, &figment);
+    for setting in understood.settings {
+        let metadata = Metadata::named(format!("environment {}", setting.variables));
+        let path: Vec<String> = setting.key.split('.').map(str::to_owned).collect();
+        figment = figment.merge(Layer { metadata, dict: nest(&path, &setting.value) });
+    }
+    for (name, value) in &environment.variables {
+        if let Some(layer) = variable_layer(name, value, &mut problems) {
+            figment = figment.merge(layer);
+        }
     }
     for flag in flags {
         let metadata = Metadata::named(format!("flag {}", flag.flag));
         figment = figment.merge(Layer { metadata, dict: nest(&flag.path, &flag.value) });
     }
-    figment
+    Stack { figment, problems, notices: understood.notices }
+}
+
+/// Where keys are kept unless something else is said: the folder of the XDG base directory specification.
+fn state_layer(environment: &Environment) -> Option<Layer> {
+    let (variable, dir) = match (environment.get("XDG_STATE_HOME"), environment.get("HOME")) {
+        (Some(state), _) => ("XDG_STATE_HOME", PathBuf::from(state)),
+        (None, Some(home)) => ("HOME", PathBuf::from(home).join(".local/state")),
+        (None, None) => return None,
+    };
+    let path = ["state".to_owned(), "dir".to_owned()];
+    let dir = dir.is_absolute().then(|| dir.join("sconce"))?;
+    Some(Layer { metadata: Metadata::named(format!("environment {variable}")), dict: nest(&path, dir.to_str()?) })
 }
 
 /// One source of values.
@@ -135,9 +181,8 @@ fn read(path: &Path) -> Result<Dict, Problem> {
 
 fn check_section(origin: &str, section: &str, entries: &Dict, problems: &mut Vec<Problem>) {
     for name in entries.keys() {
-        let key = format!("{section}.{name}");
-        if !KEYS.iter().any(|known| known.name == key) {
-            problems.push(unknown(origin, &key));
+        if !is_known(&[section.to_owned(), name.clone()]) {
+            problems.push(unknown(origin, &format!("{section}.{name}")));
         }
     }
 }
@@ -165,9 +210,9 @@ fn check_models(origin: &str, models: &Dict, problems: &mut Vec<Problem>) {
 }
 
 fn unknown(origin: &str, key: &str) -> Problem {
-    let sections = KEYS.iter().filter_map(|key| key.name.split('.').next()).chain(["models"]);
-    let suggestion = suggest_key(key).or_else(|| suggest(key, sections));
-    Problem::UnknownKey { origin: origin.to_owned(), key: key.to_owned(), suggestion: suggestion.map(str::to_owned) }
+    let sections = KEYS.iter().filter_map(|key| key.name.split('.').next()).chain(["models", "features"]);
+    let suggestion = suggest_key(key).or_else(|| suggest(key, sections).map(str::to_owned));
+    Problem::UnknownKey { origin: origin.to_owned(), key: key.to_owned(), suggestion }
 }
 
 /// The layer of one variable, or `None` for those that are not ours, empty or unknown.
@@ -195,15 +240,6 @@ fn variable_layer(name: &OsString, value: &OsString, problems: &mut Vec<Problem>
     Some(Layer { metadata: Metadata::named(origin), dict: nest(&path, value) })
 }
 
-fn is_known(path: &[String]) -> bool {
-    match path {
-        [section, model, name] if section == "models" => {
-            !model.is_empty() && MODEL_KEYS.iter().any(|key| key.name == name)
-        }
-        _ => KEYS.iter().any(|key| key.name == path.join(".")),
-    }
-}
-
 fn suggest_variable(path: &[String]) -> Option<String> {
     let variable = |key: &str| format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"));
     match path {
@@ -211,7 +247,7 @@ fn suggest_variable(path: &[String]) -> Option<String> {
             let name = suggest(name, MODEL_KEYS.iter().map(|key| key.name))?;
             Some(variable(&format!("models.{model}.{name}")))
         }
-        _ => suggest_key(&path.join(".")).map(variable),
+        _ => suggest_key(&path.join(".")).map(|key| variable(&key)),
     }
 }
 

@@ -1,11 +1,15 @@
 //! Settings: defaults < file < environment < flags, resolved once into a plain [`Config`] whose parts are passed down
 //! by value.
 //!
-//! The only room that reads the environment. Every key is listed in `keys`; a key that is not there is an error with a
+//! The only room that reads the environment. Variables of GitLab's own gateway (`gitlab_env`) stand between the file
+//! and ours, so that a set-up written for that gateway keeps its meaning. Every key is listed in `keys`; a key that is not there is an error with a
 //! suggestion, wherever it was written. [`resolve`] gives back both the configuration (or everything that is wrong with
 //! it, at once) and a [`Report`] that says where each value came from.
 
 mod build;
+mod build_gateway;
+mod gateway;
+mod gitlab_env;
 mod keys;
 mod layers;
 mod problem;
@@ -15,11 +19,14 @@ mod size;
 #[cfg(test)]
 mod tests;
 
+pub use gateway::{Access, Bypass, Egress, EgressMode, Gitlab, ProxyUrl, State, Tls, TlsFiles};
+pub use gitlab_env::Notice;
 pub use layers::{Environment, Flag};
 pub use problem::{ConfigError, Problem};
 pub use report::Report;
 pub use size::Bytes;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -37,7 +44,16 @@ pub struct Config {
     /// Models read from disk, in the order of their names.
     pub models: Vec<Model>,
     pub catalog: Catalog,
+    /// Name of the model that answers a feature of GitLab; `default` is for the features not named.
+    pub features: BTreeMap<&'static str, String>,
+    pub gitlab: Gitlab,
+    pub state: State,
+    pub access: Access,
+    pub tls: Tls,
+    pub egress: Egress,
     pub log: Log,
+    /// Variables of GitLab's gateway that change nothing here: each is worth a line in the log.
+    pub notices: Vec<Notice>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +145,8 @@ pub struct Model {
     pub kv_memory: Bytes,
     /// Name of the card that describes it, where the guess would be wrong.
     pub card: Option<String>,
+    /// Further names it answers to.
+    pub aliases: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -137,6 +155,7 @@ pub struct Catalog {
     pub cards_dir: Option<PathBuf>,
     /// Whether the model inside the binary is served.
     pub is_embedded_served: bool,
+    pub embedded_aliases: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +165,10 @@ pub struct Log {
     pub level: String,
     /// False when `NO_COLOR` is set (no-color.org).
     pub may_colour: bool,
+    /// Prompts and answers of every call are logged, secrets masked.
+    pub has_bodies: bool,
+    /// They are logged for calls of a GitLab that asks for it.
+    pub honours_instance_verbose: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,15 +206,20 @@ pub struct Resolution {
     pub report: Report,
 }
 
-/// Puts the layers on top of each other and checks the result. Reads the configuration file, nothing else.
+/// Puts the layers on top of each other and checks the result. Reads the configuration file and the
+/// files that secrets were put into, nothing else.
 ///
 /// `file` is the path of `--config`; without it `SCONCE_CONFIG` is asked.
 pub fn resolve(environment: &Environment, file: Option<PathBuf>, flags: &[Flag]) -> Resolution {
-    let mut problems = Vec::new();
-    let figment = layers::stack(environment, file, flags, &mut problems);
+    let layers::Stack { figment, problems, notices } = layers::stack(environment, file, flags);
     let mut reader = reader::Reader::new(&figment, problems);
-    let config = build::config(&mut reader, environment);
-    let (report, problems) = reader.finish();
+    let config = build::config(&mut reader, environment, notices.clone());
+    let (settings, problems) = reader.finish();
+    let report = Report {
+        settings,
+        notices: notices.iter().map(Notice::to_string).collect(),
+        problems: problems.iter().map(Problem::to_string).collect(),
+    };
     let config = if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) };
     Resolution { config, report }
 }

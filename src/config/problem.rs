@@ -48,13 +48,40 @@ pub enum Problem {
     #[error("no model is left to serve: catalog.embedded is off and no other is set; pass --model NAME=PATH")]
     NoModel,
     #[error(
-        "{origin}: `server.listen` is {listen}, which other machines can reach, but no API key is configured. \
-         Make one with `sconce key new NAME`, put the line it prints into a file, and name that file by \
-         `keys_file = \"PATH\"` below [auth] in the configuration file or by SCONCE__AUTH__KEYS_FILE=PATH in the \
-         environment; or listen on 127.0.0.1:{}",
+        "{origin}: `server.listen` is {listen}, which other machines can reach, but nobody would have to prove who they \
+         are. Either name your GitLab, whose tokens are then asked for: `url = \"https://gitlab.example.com\"` below \
+         [gitlab] in the configuration file, or AIGW_GITLAB_URL=URL in the environment. Or make an API key with \
+         `sconce key new NAME`, put the line it prints into a file, and name that file by `keys_file = \"PATH\"` below \
+         [auth] or by SCONCE__AUTH__KEYS_FILE=PATH. Or listen on 127.0.0.1:{}",
         .listen.port()
     )]
     ExposedWithoutKeys { origin: String, listen: SocketAddr },
+    #[error(
+        "{origin}: `{key}` lets callers in without a valid token, which is allowed on loopback only, and \
+         `server.listen` is {listen}; remove it, or listen on 127.0.0.1:{}",
+        .listen.port()
+    )]
+    ExposedBypass { origin: String, key: &'static str, listen: SocketAddr },
+    #[error("`{key}` and `{file_key}` are both set ({origin}, {file_origin}): keep one of them")]
+    SecretTwice { key: String, origin: String, file_key: String, file_origin: String },
+    #[error("{origin}: `{file_key}`: cannot read {}: {reason}", .path.display())]
+    SecretFile { origin: String, file_key: String, path: PathBuf, reason: String },
+    #[error(
+        "{origin}: `{key}` holds no PEM: text that begins with -----BEGIN and ends with a line -----END is needed, \
+         line ends real or written as \\n"
+    )]
+    NoPem { origin: String, key: String },
+    #[error(
+        "{origin}: HTTPS is asked for, but `{missing}` is not set: name the certificate and its key, both as PEM files"
+    )]
+    TlsIncomplete { origin: String, missing: &'static str },
+    #[error(
+        "`egress.mode` is airgap, which allows calls to `gitlab.url` only, but `gitlab.portal_url` is set ({origin}): \
+         remove one of them"
+    )]
+    PortalInAirgap { origin: String },
+    #[error("the name `{name}` is given to two models: {first} and {second}")]
+    NameTwice { name: String, first: String, second: String },
     #[error("{smaller_key} is {smaller}, which exceeds {larger_key} of {larger}")]
     Exceeds { smaller_key: &'static str, smaller: u64, larger_key: &'static str, larger: u64 },
     #[error("`server.listen` and `metrics.listen` are both {listen}: give the metrics a port of their own")]

@@ -1,9 +1,9 @@
 //! Reads typed values out of the stacked layers. A value that does not fit becomes a problem naming its place, and the
 //! reading goes on, so that everything wrong is told at once.
 
-use super::keys::{KEYS, MODEL_KEYS, SECRETS};
+use super::keys::{FEATURES, MODEL_KEYS, SECRETS, meaning};
 use super::problem::Problem;
-use super::report::{Report, Row};
+use super::report::Row;
 use super::{Bytes, Secret};
 use figment::Figment;
 use figment::value::Value;
@@ -64,18 +64,27 @@ impl Found {
         })
     }
 
-    fn list(&self) -> Option<Vec<Secret>> {
+    fn flag(&self) -> Option<bool> {
+        match &self.value {
+            Value::Bool(_, flag) => Some(*flag),
+            _ => parse_flag(self.untyped()?),
+        }
+    }
+
+    /// The items of a list, which is written with commas where values are plain text.
+    fn list(&self) -> Option<Vec<String>> {
         if let Some(text) = self.untyped() {
-            return Some(text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(Secret::new).collect());
+            return Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect());
         }
         let items = self.value.as_array()?.iter();
-        items.map(|item| item.as_str().filter(|key| !key.trim().is_empty()).map(Secret::new)).collect()
+        items.map(|item| item.as_str().map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)).collect()
     }
 
     fn shown(&self) -> String {
         match &self.value {
             Value::String(_, text) => {
-                let shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
+                let shown = without_password(text);
+                let shown: String = shown.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
                 format!("\"{shown}\"")
             }
             Value::Char(_, char) => format!("\"{char}\""),
@@ -98,11 +107,8 @@ impl<'figment> Reader<'figment> {
         Self { figment, problems, rows: Vec::new() }
     }
 
-    pub fn finish(self) -> (Report, Vec<Problem>) {
-        (
-            Report { settings: self.rows, problems: self.problems.iter().map(Problem::to_string).collect() },
-            self.problems,
-        )
+    pub fn finish(self) -> (Vec<Row>, Vec<Problem>) {
+        (self.rows, self.problems)
     }
 
     pub fn problem(&mut self, problem: Problem) {
@@ -188,6 +194,53 @@ impl<'figment> Reader<'figment> {
         self.read(key, &expected, parse, |(name, _)| (*name).to_owned()).unwrap_or(choices[0]).1
     }
 
+    /// `true` or `false`, as pydantic and TOML write them.
+    pub fn flag(&mut self, key: &str) -> bool {
+        self.read(key, "true or false", Found::flag, bool::to_string).unwrap_or_default()
+    }
+
+    /// One value that `parse` understands, or `None` where it is empty. `show` masks what must not be seen.
+    pub fn parsed<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let parse = |found: &Found| match found.text()? {
+            "" => Some(None),
+            text => parse(text).map(Some),
+        };
+        let show = |value: &Option<T>| value.as_ref().map_or_else(String::new, &show);
+        self.read(key, expected, parse, show).flatten()
+    }
+
+    /// A list of which `parse` understands every item.
+    pub fn list<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T>
+    where
+        T: ToString,
+    {
+        let parse = |found: &Found| found.list()?.iter().map(|item| parse(item)).collect::<Option<Vec<T>>>();
+        let show = |items: &Vec<T>| items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        self.read(key, expected, parse, show).unwrap_or_default()
+    }
+
+    /// Paths; those of the file start at its folder.
+    pub fn paths(&mut self, key: &str) -> Vec<PathBuf> {
+        let parse = |found: &Found| {
+            let dir = found.file_dir.clone().unwrap_or_default();
+            Some(found.list()?.iter().map(|path| dir.join(path)).collect::<Vec<_>>())
+        };
+        let show =
+            |paths: &Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        self.read(key, "a list of paths", parse, show).unwrap_or_default()
+    }
+
+    /// The features that a model is chosen for, in the order of the table.
+    pub fn features(&self) -> Vec<&'static str> {
+        FEATURES.iter().copied().filter(|feature| self.is_set(&format!("features.{feature}"))).collect()
+    }
+
     pub fn text(&mut self, key: &str) -> Option<String> {
         let parse = |found: &Found| found.value.as_str().map(str::to_owned);
         self.read(key, "text", parse, String::clone).filter(|text| !text.is_empty())
@@ -208,7 +261,8 @@ impl<'figment> Reader<'figment> {
             1 => "1 key (hidden)".to_owned(),
             number => format!("{number} keys (hidden)"),
         };
-        self.read(key, "a list of keys", Found::list, show).unwrap_or_default()
+        let parse = |found: &Found| Some(found.list()?.into_iter().map(Secret::new).collect::<Vec<_>>());
+        self.read(key, "a list of keys", parse, show).unwrap_or_default()
     }
 
     /// Whether anything sets `key`.
@@ -262,11 +316,21 @@ impl<'figment> Reader<'figment> {
     }
 }
 
-fn meaning(key: &str) -> &'static str {
-    let name = key.rsplit('.').next().unwrap_or(key);
-    let in_section = KEYS.iter().find(|known| known.name == key);
-    let of_model = || MODEL_KEYS.iter().find(|known| key.starts_with("models.") && known.name == name);
-    in_section.or_else(of_model).map_or("", |known| known.meaning)
+/// An address without the user name and the password that may stand in it.
+fn without_password(text: &str) -> String {
+    match text.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
+        Some((scheme, Some((_, rest)))) => format!("{scheme}://(hidden)@{rest}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// What pydantic takes for a boolean, which is what GitLab's documentation is written for.
+pub fn parse_flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "y" | "t" | "on" => Some(true),
+        "false" | "0" | "no" | "n" | "f" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// An IP address with a port; `localhost` is the IPv4 loopback. Other names would need a resolver to be trusted.

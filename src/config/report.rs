@@ -7,6 +7,8 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     pub settings: Vec<Row>,
+    /// Variables that change nothing here, each with the reason.
+    pub notices: Vec<String>,
     pub problems: Vec<String>,
 }
 
@@ -36,6 +38,9 @@ impl fmt::Display for Report {
             let Row { key, origin, meaning, .. } = row;
             let line = format!("{key:key_width$}  {value:value_width$}  {origin:origin_width$}  {meaning}");
             writeln!(formatter, "{}", line.trim_end())?;
+        }
+        for notice in &self.notices {
+            writeln!(formatter, "\nnotice: {notice}")?;
         }
         for problem in &self.problems {
             writeln!(formatter, "\nproblem: {problem}")?;

@@ -1,6 +1,8 @@
+mod gateway;
+
 use super::*;
 
-fn resolve_with(environment: Environment, toml: Option<&str>, flags: &[Flag]) -> Resolution {
+pub fn resolve_with(environment: Environment, toml: Option<&str>, flags: &[Flag]) -> Resolution {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = toml.map(|text| {
         let path = dir.path().join("sconce.toml");
@@ -11,7 +13,7 @@ fn resolve_with(environment: Environment, toml: Option<&str>, flags: &[Flag]) ->
 }
 
 #[track_caller]
-fn check_problem(toml: &str, parts: &[&str]) {
+pub fn check_problem(toml: &str, parts: &[&str]) {
     let error = resolve_with(Environment::default(), Some(toml), &[]).config.expect_err("a problem").to_string();
     for part in parts {
         assert!(error.contains(part), "`{part}` is missing from: {error}");
