@@ -156,9 +156,12 @@ impl Egress {
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")));
-        let exceptions = settings.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+        let no_proxy = settings.no_proxy.as_deref().unwrap_or_default();
+        // The client takes a lone asterisk for every name, but not for addresses; people mean both.
+        let is_direct = no_proxy.split(',').any(|host| host.trim() == "*");
+        let exceptions = reqwest::NoProxy::from_string(no_proxy);
         for (scheme, proxy) in [("https", &settings.https_proxy), ("http", &settings.http_proxy)] {
-            let Some(address) = proxy else { continue };
+            let Some(address) = proxy.as_ref().filter(|_| !is_direct) else { continue };
             let proxy = if scheme == "https" { reqwest::Proxy::https(address) } else { reqwest::Proxy::http(address) };
             let proxy = proxy.map_err(|_| SettingsError::Proxy { scheme })?;
             builder = builder.proxy(proxy.no_proxy(exceptions.clone()));
