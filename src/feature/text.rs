@@ -303,6 +303,12 @@ fn find_tag(text: &str, head: &str) -> Option<(usize, usize)> {
     None
 }
 
+/// Where `needle` (ASCII) stands in `text`, upper and lower case alike.
+#[must_use]
+pub fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
+    text.as_bytes().windows(needle.len().max(1)).position(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+}
+
 /// Makes tags of these names plain text, by a space behind their `<`, so that no parser takes them for markup.
 #[must_use]
 pub fn without_tags<'a>(text: &'a str, names: &[&str]) -> Cow<'a, str> {
