@@ -1,0 +1,80 @@
+//! Notices a model that goes in circles: the same line again and again, or the lines before the cursor once more.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// So many lines that were said already are no coincidence.
+const REPEATED_LINES: usize = 5;
+/// Lines before the cursor that are looked at.
+const LINES_ABOVE_MAX: usize = 2000;
+
+/// How an answer goes in circles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circle {
+    /// The same line came once too often.
+    SameLine,
+    /// The last lines are lines of the prefix, in their order.
+    Prefix,
+}
+
+/// Lines of the prefix, and how the answer's last lines relate to them.
+#[derive(Debug)]
+pub struct Repeats {
+    /// Of lines that are not blank; the last one is nearest to the cursor.
+    above: Vec<u64>,
+    /// Lines of the prefix that would have to come next for the repetition to go on.
+    awaited: Vec<usize>,
+    /// How many lines of the answer in a row were found above.
+    run: usize,
+    last: Option<u64>,
+    same: usize,
+}
+
+impl Repeats {
+    pub fn new(prefix: &str) -> Self {
+        let mut above: Vec<u64> = prefix
+            .rsplit('\n')
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .take(LINES_ABOVE_MAX)
+            .map(hash)
+            .collect();
+        above.reverse();
+        Self { above, awaited: Vec::new(), run: 0, last: None, same: 0 }
+    }
+
+    /// Takes in a line that is not blank. Returns how the answer goes in circles, if it does.
+    pub fn line(&mut self, line: &str) -> Option<Circle> {
+        let line = hash(line.trim());
+        self.same = if self.last == Some(line) { self.same + 1 } else { 1 };
+        self.last = Some(line);
+        let above = &self.above;
+        let is_there = |index: &usize| above.get(*index) == Some(&line);
+        self.awaited.retain(is_there);
+        if self.awaited.is_empty() {
+            self.awaited = (0..above.len()).filter(is_there).collect();
+            self.run = 0;
+        }
+        self.run = if self.awaited.is_empty() { 0 } else { self.run + 1 };
+        self.awaited.iter_mut().for_each(|index| *index += 1);
+        if self.run >= REPEATED_LINES {
+            return Some(Circle::Prefix);
+        }
+        (self.same >= REPEATED_LINES).then_some(Circle::SameLine)
+    }
+
+    /// Whether the last line may be the first of a repetition.
+    pub fn begins(&self) -> bool {
+        self.run == 1
+    }
+
+    /// Whether the last lines may turn out to be a repetition.
+    pub fn is_in_doubt(&self) -> bool {
+        self.run > 0
+    }
+}
+
+fn hash(line: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
+}
