@@ -124,6 +124,97 @@ fn the_small_verbs_answer() {
     check(&["srve"], 2, &["serve"]);
 }
 
+/// A server that nobody runs: every attempt to connect is refused.
+const NOWHERE: &str = "http://127.0.0.1:1";
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nc2VzYW1lc2VzYW1l\\n-----END PRIVATE KEY-----";
+/// Header and payload of a token that nobody signed; its parts are sayings of nobody.
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2dpdGxhYi5leGFtcGxlLmNvbSIsImF1ZCI6ImdpdGxhYi1haS1nYXRld2F5Iiwic3ViIjoiaSIsImV4cCI6MSwic2NvcGVzIjpbImNvbXBsZXRlX2NvZGUiXX0.c2VzYW1lc2VzYW1l";
+
+#[test]
+fn variables_of_gitlabs_gateway_are_settings_or_notices() {
+    let environment = [
+        ("AIGW_GITLAB_URL", "https://gitlab.example.com"),
+        ("AIGW_FASTAPI__API_HOST", "0.0.0.0"),
+        ("AIGW_SNOWPLOW__ENABLED", "true"),
+        ("AIGW_GITLAB_ULR", "x"),
+    ];
+    let output = sconce(&["check-config"], &environment, "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for part in [
+        "environment AIGW_GITLAB_URL",
+        "environment AIGW_FASTAPI__API_HOST",
+        "notice: AIGW_SNOWPLOW__ENABLED has no effect",
+        "did you mean AIGW_GITLAB_URL?",
+    ] {
+        assert!(text.contains(part), "`{part}` is missing from: {text}");
+    }
+    let output = sconce(&["check-config", "--json"], &environment, "");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["notices"].as_array().map(Vec::len), Some(2), "{json}");
+    let open = [environment[0], environment[1], ("AIGW_AUTH__BYPASS_EXTERNAL", "true")];
+    let output = sconce(&["serve"], &open, "");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(error.contains("gitlab.bypass_external") && error.contains("loopback only"), "{error}");
+}
+
+#[test]
+fn the_doctor_explains_and_keeps_secrets() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let token_file = written(folder.path(), "token.txt", TOKEN.as_bytes());
+    let state = folder.path().join("state");
+    let environment = [
+        ("SCONCE__STATE__DIR", state.to_str().expect("a plain path")),
+        ("SCONCE__GITLAB__MODEL_API_KEY", "c2VzYW1lc2VzYW1l"),
+        ("AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", PEM),
+        ("SCONCE__EGRESS__HTTPS_PROXY", "http://me:c2VzYW1lc2VzYW1l@127.0.0.1:1"),
+    ];
+    let arguments = ["doctor", "--gitlab", NOWHERE, "--server", NOWHERE, "--token-file", &token_file];
+    let mut texts = Vec::new();
+    for json in [false, true] {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(json.then_some("--json")).collect();
+        let output = sconce(&arguments, &environment, "");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        // The key that was seeded is none, which ends the look at the token; nothing of it may be shown.
+        assert!(!output.status.success(), "{text}");
+        assert!(!text.contains("c2VzYW1l") && !text.contains("eyJ"), "shows a secret: {text}");
+        texts.push(text);
+    }
+    assert!(!state.exists(), "a look leaves nothing behind");
+    let output = sconce(&["doctor", "--gitlab", NOWHERE, "--json"], &environment[..2], "");
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = json["sections"].as_array().expect("sections").iter().flat_map(|section| section["checks"].as_array());
+    let failed: Vec<&serde_json::Value> = checks.flatten().filter(|check| check["verdict"] == "fail").collect();
+    assert!(failed.iter().any(|check| check["name"] == "discovery"), "{json}");
+    assert!(failed.iter().all(|check| check["next_step"].as_str().is_some_and(|step| !step.is_empty())), "{json}");
+    check(&["doctor", "--gitlab", "gitlab.example.com"], 1, &["FAIL", "gitlab.url", "http or https"]);
+}
+
+#[test]
+fn a_token_is_explained_and_not_shown() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let state = folder.path().join("state");
+    let environment = [("SCONCE__STATE__DIR", state.to_str().expect("a plain path"))];
+    let arguments = ["token", "inspect", "--gitlab", NOWHERE];
+    let output = sconce(&arguments, &environment, &format!("Bearer {TOKEN}\n"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for part in ["would be refused", "no key of GitLab is known", "https://gitlab.example.com", "complete_code"] {
+        assert!(text.contains(part), "`{part}` is missing from: {text}");
+    }
+    assert!(!text.contains("eyJ") && !text.contains("c2VzYW1l"), "shows the token: {text}");
+    assert!(!state.exists(), "a look leaves nothing behind");
+    let json = sconce(&["token", "inspect", "--gitlab", NOWHERE, "--json"], &environment, TOKEN);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["is_accepted"], false, "{json}");
+    let garbage = sconce(&arguments, &environment, "not a token");
+    assert_eq!(garbage.status.code(), Some(1));
+    assert_eq!(sconce(&arguments, &environment, "").status.code(), Some(2), "nothing was piped in");
+    check(&["token", "inspect", "--file", "/nowhere/token"], 1, &["/nowhere/token"]);
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_crash() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));

@@ -14,6 +14,7 @@ Examples:
   sconce complete src/main.rs:12            fill in at the end of line 12
   sconce chat \"what does Box<dyn Fn()> do?\" ask one question
   sconce check-config                       see every setting and where it came from
+  sconce doctor --gitlab https://gitlab.example.com   find out why GitLab and sconce do not talk
 
 Settings come from defaults, then the file (--config or SCONCE_CONFIG), then the
 environment (SCONCE__SECTION__KEY), then flags; the later wins.
@@ -32,7 +33,10 @@ Examples:
   sconce serve --model coder=models/qwen2.5-coder-7b-q4_k_m.gguf --kv-memory 4GiB
   sconce serve --config /etc/sconce.toml
 
-Other machines can reach the server only once API keys are configured:
+Other machines can reach the server only once it knows whom to let in. The AI gateway
+of a GitLab, whose tokens it then asks for (docs/gitlab.md):
+  AIGW_GITLAB_URL=https://gitlab.example.com sconce serve --listen 0.0.0.0:5052
+Or with API keys:
   sconce key new alice                      prints a key and a line for the key file
   SCONCE__AUTH__KEYS_FILE=keys.txt sconce serve --listen 0.0.0.0:5052
 
@@ -57,6 +61,23 @@ Example:
 Only the hash of a key is kept, in the file named by auth.keys_file. Clients send
 the key itself as `Authorization: Bearer KEY`.";
 
+const DOCTOR_HELP: &str = "\
+Examples:
+  sconce doctor                             check what the configuration names
+  sconce doctor --gitlab https://gitlab.example.com
+  sconce doctor --server https://gateway.example.com:5052 --token-file token.txt --stream
+
+Run it where the server runs, in its container: names, certificates and proxies are
+those of that place. Exits with 1 when a check fails. Nothing is changed.";
+
+const TOKEN_HELP: &str = "\
+Examples:
+  sconce token inspect < token.txt
+  sconce token inspect --file token.txt --gitlab https://gitlab.example.com --json
+
+The token is neither taken from the command line nor ever shown. Exits with 1 when it
+would be refused.";
+
 #[derive(Debug, Parser)]
 #[command(name = "sconce", version, about = ABOUT, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct Cli {
@@ -79,6 +100,12 @@ pub enum Verb {
     Models(ModelsArgs),
     /// Show every effective setting, where it came from, and what is wrong
     CheckConfig(CheckConfigArgs),
+    /// Find out why GitLab and the gateway do not talk
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// Look at tokens of GitLab
+    #[command(subcommand, after_help = TOKEN_HELP)]
+    Token(TokenVerb),
     /// Make API keys
     #[command(subcommand, after_help = KEY_HELP)]
     Key(KeyVerb),
@@ -174,6 +201,63 @@ pub struct CheckConfigArgs {
     pub json: bool,
     #[command(flatten)]
     pub serve: ServeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Look at this GitLab instead of the configured one
+    #[arg(long, value_name = "URL")]
+    pub gitlab: Option<String>,
+    /// Look at the server at this address instead of the configured one
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// A token of GitLab, to go through the connection test with
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Measure whether a streamed answer arrives piece by piece
+    #[arg(long)]
+    pub stream: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Say what a token holds, and why it would be taken or refused
+    #[command(after_help = TOKEN_HELP)]
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Read the token from this file instead of standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Take the keys of this GitLab instead of the configured one
+    #[arg(long, value_name = "URL")]
+    pub gitlab: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    pub fn flags(&self) -> Vec<Flag> {
+        set_flags([("--gitlab", "gitlab.url", &self.gitlab)])
+    }
+}
+
+impl InspectArgs {
+    pub fn flags(&self) -> Vec<Flag> {
+        set_flags([("--gitlab", "gitlab.url", &self.gitlab)])
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use crate::auth::KeyError;
 use crate::config::ConfigError;
 use crate::domain::GenerateError;
 use crate::serve::ServeError;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,14 @@ pub enum CliError {
     NothingAsked,
     #[error("the question has more than {bytes_max} bytes")]
     QuestionTooLarge { bytes_max: u64 },
+    #[error("{failed} check(s) failed")]
+    ChecksFailed { failed: usize },
+    #[error("the token would be refused")]
+    TokenRefused,
+    #[error("there is no token: pipe one in, or name a file that holds one")]
+    NoToken,
+    #[error("cannot read {}: {source}", .path.display())]
+    TokenFile { path: PathBuf, source: std::io::Error },
     #[error("cannot read standard input: {0}")]
     Input(std::io::Error),
     #[error("cannot write: {0}")]
@@ -53,7 +62,12 @@ impl CliError {
                 | ServeError::KeyFile { .. }
                 | ServeError::Key { .. }
                 | ServeError::Keys(_)
-                | ServeError::Routes(_) => CONFIG,
+                | ServeError::Routes(_)
+                | ServeError::OwnKeys(_)
+                | ServeError::GitlabAuth(_)
+                | ServeError::Egress(_)
+                | ServeError::AllowList(_)
+                | ServeError::Tls(_) => CONFIG,
                 ServeError::PortTaken { .. }
                 | ServeError::Listen { .. }
                 | ServeError::Metrics(_)
@@ -65,9 +79,13 @@ impl CliError {
             | Self::WhichModel { .. }
             | Self::NoSuchModel { .. }
             | Self::Key(_)
+            | Self::NoToken
             | Self::NothingAsked => USAGE,
             Self::Cursor(_)
             | Self::Generate(_)
+            | Self::ChecksFailed { .. }
+            | Self::TokenRefused
+            | Self::TokenFile { .. }
             | Self::QuestionTooLarge { .. }
             | Self::Input(_)
             | Self::Output(_)

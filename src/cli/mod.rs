@@ -6,15 +6,17 @@ mod chat;
 mod complete;
 mod conversation;
 mod cursor;
+mod doctor;
 mod error;
 mod lane;
 mod models;
 mod output;
+mod token;
 
 use crate::auth;
 use crate::config::{self, Config, Environment, Flag, Resolution};
 use crate::serve;
-use args::{CheckConfigArgs, Cli, EngineArgs, KeyVerb, ServeArgs, Verb};
+use args::{CheckConfigArgs, Cli, EngineArgs, KeyVerb, ServeArgs, TokenVerb, Verb};
 use clap::{CommandFactory as _, Parser as _};
 use error::CliError;
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ fn dispatch(verb: Verb) -> Result<(), CliError> {
         Verb::Chat(args) => chat::run(args),
         Verb::Models(args) => models::run(&args),
         Verb::CheckConfig(args) => check_config(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Token(TokenVerb::Inspect(args)) => token::run(&args),
         Verb::Key(KeyVerb::New { name }) => new_key(&name),
         Verb::Completions { shell } => completions(shell),
         Verb::Version => Ok(output::print(&format!("sconce {}\n", env!("CARGO_PKG_VERSION")))?),
