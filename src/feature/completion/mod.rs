@@ -3,6 +3,7 @@
 //! Completions are greedy whatever temperature the family's table names: the same keystrokes give the same suggestion,
 //! and a suggestion that was right does not come back as another one.
 
+mod block;
 mod cleaner;
 mod cursor;
 mod family;

@@ -66,6 +66,10 @@ impl Scanner {
         Self { syntax, inside: Inside::Code, open: Vec::new(), open_min: 0, unmatched: 0, is_text_held: false }
     }
 
+    pub fn blocks(&self) -> Blocks {
+        self.syntax.blocks
+    }
+
     /// Whether a line that begins here begins a statement.
     pub fn is_between_statements(&self) -> bool {
         self.inside == Inside::Code && self.open.is_empty()

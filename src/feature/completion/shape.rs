@@ -3,6 +3,7 @@
 //!
 //! Works line by line, so that a stream and a whole answer come out the same however the pieces are cut.
 
+use super::block::{Block, ends_block, is_next};
 use super::cleaner::Cleaner;
 use super::cursor::{Cursor, Extent, State};
 use super::repeats::{Circle, Repeats};
@@ -27,6 +28,8 @@ pub struct CompletionShape {
     line_start: usize,
     said: usize,
     is_line_fresh: bool,
+    /// A control token said that the model has ended, whatever it went on to say.
+    has_model_ended: bool,
     block: Option<Block>,
     ends: Ends,
 }
@@ -54,14 +57,6 @@ struct Ends {
     has_break: bool,
 }
 
-/// The block that the answer is a part of.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    indent: usize,
-    /// The answer's first line is the header of a block: it ends with that block.
-    is_header: bool,
-}
-
 /// What to take into account besides the code around the cursor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShapeOptions {
@@ -86,6 +81,7 @@ impl CompletionShape {
             line_start: 0,
             said: 0,
             is_line_fresh: true,
+            has_model_ended: false,
             block: None,
             ends: Ends::default(),
             cursor,
@@ -158,7 +154,7 @@ impl CompletionShape {
             self.ends.cut = Some(self.line_start);
             return;
         }
-        if self.cursor.extent == Extent::Line {
+        if self.is_one_line() {
             self.only_line_ends(&line, end);
             return;
         }
@@ -181,7 +177,9 @@ impl CompletionShape {
             self.ends.cut = Some(self.line_start);
             return;
         }
-        self.remember_block(&before, &line);
+        if self.block.is_none() {
+            self.block = Block::begun_by(&line, &before, &self.state);
+        }
         let places = self.ends.places;
         let circle = self.repeats.line(&line);
         if self.repeats.begins() {
@@ -249,117 +247,24 @@ impl CompletionShape {
         self.ends.places.whole = Some(end);
     }
 
+    /// Whether the current line is the cursor's, with something before the cursor.
+    fn is_cursors(&self) -> bool {
+        self.line_start == 0 && !self.cursor.before.trim().is_empty()
+    }
+
     /// Whether this line lies below the block that the answer belongs to.
     fn is_outside(&self, line: &str) -> bool {
-        let indent = indent_of(line);
-        let first = line.trim_start().chars().next();
-        let is_cursors_line = self.line_start == 0 && !self.cursor.before.trim().is_empty();
-        let is_code = match self.cursor.syntax.blocks {
-            Blocks::Python => self.state.is_between_statements(),
-            Blocks::Brackets | Blocks::Words | Blocks::Tags => {
-                self.state.scanner.inside == super::scan::Inside::Code && first != Some('#')
-            }
-        };
-        if is_cursors_line || first.is_none() || !is_code {
-            return false;
-        }
-        let cursors_indent = match self.cursor.before.trim().is_empty() {
-            true => indent_of(&self.cursor.before),
-            false => 0,
-        };
-        let block = self.block.unwrap_or(Block { indent: cursors_indent, is_header: false });
-        if block.is_header && indent <= block.indent {
-            return !self.goes_on(line, first) || indent < block.indent && self.cursor.syntax.blocks == Blocks::Python;
-        }
-        let is_closing = matches!(first, Some(')' | ']' | '}')) || self.ends_block(line) || self.is_awaited(line);
-        indent < block.indent && !is_closing
-    }
-
-    /// Whether a line may continue a block at the indentation of its header.
-    fn goes_on(&self, line: &str, first: Option<char>) -> bool {
-        let word = first_word(line);
-        match self.cursor.syntax.blocks {
-            Blocks::Python => matches!(word, "else" | "elif" | "except" | "finally" | "case"),
-            Blocks::Brackets => {
-                matches!(first, Some('{' | '}' | ')' | ']' | '|' | '.'))
-                    || matches!(word, "else" | "catch" | "finally" | "while")
-            }
-            Blocks::Words => {
-                matches!(first, Some('}' | ')' | ']'))
-                    || matches!(
-                        word,
-                        "end"
-                            | "else"
-                            | "elsif"
-                            | "elseif"
-                            | "rescue"
-                            | "ensure"
-                            | "when"
-                            | "in"
-                            | "until"
-                            | "catch"
-                            | "after"
-                    )
-            }
-            Blocks::Tags => true,
-        }
-    }
-
-    /// Whether the line handles the errors of a `try` around the cursor that nothing below handles.
-    fn is_awaited(&self, line: &str) -> bool {
-        let handles = |line: &str| matches!(first_word(line), "except" | "finally");
-        let is_due = self.state.python.as_ref().is_some_and(|python| python.awaits_handler(indent_of(line)));
-        is_due && handles(line) && !self.cursor.next_line().is_some_and(handles)
-    }
-
-    fn ends_block(&self, line: &str) -> bool {
-        self.cursor.syntax.blocks == Blocks::Words && first_word(line) == "end"
+        let block = self.block.unwrap_or_else(|| Block::at(&self.cursor));
+        !self.is_cursors() && block.excludes(line, &self.state, &self.cursor)
     }
 
     /// Whether the line is where the code below the cursor begins.
     fn is_what_follows(&self, line: &str) -> bool {
-        const ALIKE_BYTES_MIN: usize = 20;
-        let next = match self.cursor.extent {
-            Extent::Lines if self.cursor.behind.trim().is_empty() => self.cursor.next_line(),
-            Extent::LineBefore => Some(self.cursor.behind.as_str()),
-            Extent::Line | Extent::Lines => None,
-        };
-        let is_cursors_line = self.line_start == 0 && !self.cursor.before.trim().is_empty();
-        let Some(next) = next.filter(|_| !is_cursors_line) else { return false };
-        if next.trim() != line.trim() {
-            return false;
-        }
-        let next_indent = match self.cursor.extent {
-            Extent::LineBefore => indent_of(&self.cursor.before),
-            Extent::Line | Extent::Lines => indent_of(next),
-        };
-        let has_words = next.chars().filter(|char| char.is_alphanumeric()).count() > 1;
-        let is_alike = next_indent == indent_of(line) || next.trim().len() >= ALIKE_BYTES_MIN;
-        match self.ends_block(line) {
-            // Its own end is not the one that follows.
-            true => is_alike && !self.block.is_some_and(|block| block.is_header && self.is_header_ours(block)),
-            false => has_words && is_alike,
-        }
-    }
-
-    /// Whether the header of the block is a part of the answer, not of the cursor's line.
-    fn is_header_ours(&self, block: Block) -> bool {
-        block.indent == indent_of(&self.text[self.line_start..]) && self.cursor.before.trim().is_empty()
-    }
-
-    /// The first line that is not blank says which block the answer belongs to.
-    fn remember_block(&mut self, before: &State, line: &str) {
-        if self.block.is_some() || line.trim_start().starts_with('@') {
-            return;
-        }
-        let opened = self.state.scanner.open.len() > before.scanner.open.len();
-        let is_header = match self.cursor.syntax.blocks {
-            Blocks::Python => self.state.python.as_ref().is_some_and(|python| python.is_body_due()),
-            Blocks::Brackets => opened,
-            Blocks::Words => opened || opens_words(line),
-            Blocks::Tags => false,
-        };
-        self.block = Some(Block { indent: indent_of(line), is_header });
+        let closes_ours = ends_block(line, self.cursor.syntax.blocks)
+            && self.block.is_some_and(|block| block.is_header && block.indent == indent_of(line));
+        // Its header stands on a line of the answer: the end is its own, not the one that follows.
+        let closes_ours = closes_ours && self.cursor.before.trim().is_empty();
+        !self.is_cursors() && !closes_ours && is_next(line, &self.cursor)
     }
 
     /// Says what has become certain.
@@ -397,14 +302,11 @@ impl Places {
 impl Shape for CompletionShape {
     fn push(&mut self, text: &str, out: &mut String) -> Flow {
         if !self.is_ended() {
-            let is_over = self.cleaner.push(text, &mut self.text);
+            self.has_model_ended |= self.cleaner.push(text, &mut self.text);
             self.read_lines();
             self.say(self.certain_end(), out);
-            if is_over {
-                return Flow::Enough;
-            }
         }
-        if self.is_ended() { Flow::Enough } else { Flow::More }
+        if self.is_ended() || self.has_model_ended { Flow::Enough } else { Flow::More }
     }
 
     fn finish(&mut self, reason: FinishReason, out: &mut String) {
@@ -416,7 +318,7 @@ impl Shape for CompletionShape {
         }
         if !self.is_ended() && self.line_start < self.text.len() {
             let has_lines = self.ends.places.whole.is_some() || self.ends.places.fair.is_some();
-            let is_half = reason == FinishReason::Length && self.cursor.extent != Extent::Line;
+            let is_half = reason == FinishReason::Length && !self.has_model_ended && !self.is_one_line();
             if !(is_half && has_lines) {
                 self.ends.has_break = false;
                 self.line_ends(self.text.len());
@@ -432,35 +334,6 @@ impl Shape for CompletionShape {
             out.push_str(&self.cursor.before);
         }
     }
-}
-
-/// Whether a line opens a block that `end` closes.
-fn opens_words(line: &str) -> bool {
-    let word = first_word(line);
-    let begins = matches!(
-        word,
-        "def"
-            | "class"
-            | "module"
-            | "if"
-            | "unless"
-            | "while"
-            | "until"
-            | "case"
-            | "begin"
-            | "for"
-            | "function"
-            | "defmodule"
-            | "defp"
-            | "struct"
-            | "repeat"
-    );
-    let line = line.trim_end();
-    begins
-        || line.ends_with(" do")
-        || line.ends_with(" then")
-        || line.ends_with('|') && line.contains(" do |")
-        || line.starts_with("local function")
 }
 
 /// Where `text` ends if its end is what follows the cursor already.

@@ -155,6 +155,8 @@ fn the_last_line_goes_if_it_was_cut_by_the_token_limit() {
     check("js", "function f() {\n  |\n}\n", "let a = 1;\n  let b = a.le", LENGTH, "let a = 1;");
     check("js", "function f() {\n  |\n}\n", "let a = 1;\n  let b = a.length;", STOP, "let a = 1;\n  let b = a.length;");
     check("js", "function f() {\n  |\n}\n", "let a = 1", LENGTH, "let a = 1");
+    // The model had ended, and was cut in what it went on to say.
+    check("js", "function f() {\n  |\n}\n", "let a = 1;\n  a<|endoftext|>b", LENGTH, "let a = 1;\n  a");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Line by line, so that streams and whole answers come out the same.
 
 use crate::domain::FinishReason;
+use crate::feature::text::Thinking;
 use crate::feature::{Flow, Shape};
 
 /// No line of code is longer; a model that writes one has lost its way.
@@ -9,19 +10,15 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 const FENCE: &str = "```";
 const TAG_OPEN: &str = "<new_code>";
 const TAG_CLOSE: &str = "</new_code>";
-const THINK_OPEN: &str = "<think>";
-const THINK_CLOSE: &str = "</think>";
 
 /// Passes on the lines that are code.
 #[derive(Debug, Default)]
 pub struct CodeBlock {
+    thinking: Thinking,
     /// The line that has not ended yet.
     line: String,
     /// A line that may turn out to introduce a fence, and blank lines before the first that is not.
     held: String,
-    is_thinking: bool,
-    /// Blank lines that follow the thoughts belong to them.
-    has_thought: bool,
     has_code: bool,
     /// A fence was opened, by the model or for it.
     in_fence: bool,
@@ -46,8 +43,28 @@ impl CodeBlock {
         self.is_closed
     }
 
+    /// Deals with every line that has ended.
+    fn read(&mut self, text: &str, out: &mut String) -> Flow {
+        let mut rest = text;
+        while !self.is_closed {
+            let Some((line, behind)) = rest.split_once('\n') else {
+                self.line.push_str(rest);
+                self.is_closed = self.line.len() > LINE_BYTES_MAX;
+                break;
+            };
+            self.line.push_str(line);
+            let line = std::mem::take(&mut self.line);
+            if line.len() > LINE_BYTES_MAX {
+                self.is_closed = true;
+            } else {
+                self.line_ends(&line, "\n", out);
+            }
+            rest = behind;
+        }
+        if self.is_closed { Flow::Enough } else { Flow::More }
+    }
+
     fn line_ends(&mut self, line: &str, line_break: &str, out: &mut String) {
-        let Some(line) = self.without_thoughts(line) else { return };
         let line = match line.rfind(TAG_OPEN) {
             Some(_) if self.has_code && line.trim() != TAG_OPEN => line,
             // What comes before the tag introduces it.
@@ -79,24 +96,6 @@ impl CodeBlock {
         self.say(line, line_break, out);
     }
 
-    /// The rest of a line behind the model's thoughts; `None` for lines that are nothing else.
-    fn without_thoughts<'l>(&mut self, line: &'l str) -> Option<&'l str> {
-        let mut line = line;
-        if !self.is_thinking && !self.has_code && line.trim_start().starts_with(THINK_OPEN) {
-            self.is_thinking = true;
-        }
-        if self.is_thinking {
-            let at = line.find(THINK_CLOSE)?;
-            self.is_thinking = false;
-            self.has_thought = true;
-            line = &line[at + THINK_CLOSE.len()..];
-            if line.trim().is_empty() {
-                return None;
-            }
-        }
-        Some(line)
-    }
-
     fn fence(&mut self, line: &str) {
         // A fence with a language's name opens; one without closes if one is open.
         let is_bare = line.trim().trim_start_matches('`').is_empty();
@@ -121,9 +120,6 @@ impl CodeBlock {
         };
         let is_blank = line.trim().is_empty();
         let may_introduce = !self.has_code && !self.in_fence && introduces(line);
-        if is_blank && self.has_thought && !self.has_code {
-            return;
-        }
         if is_blank || may_introduce {
             self.held.push_str(line);
             self.held.push_str(line_break);
@@ -149,26 +145,15 @@ fn introduces(line: &str) -> bool {
 
 impl Shape for CodeBlock {
     fn push(&mut self, text: &str, out: &mut String) -> Flow {
-        let mut rest = text;
-        while !self.is_closed {
-            let Some((line, behind)) = rest.split_once('\n') else {
-                self.line.push_str(rest);
-                self.is_closed = self.line.len() > LINE_BYTES_MAX;
-                break;
-            };
-            self.line.push_str(line);
-            let line = std::mem::take(&mut self.line);
-            if line.len() > LINE_BYTES_MAX {
-                self.is_closed = true;
-            } else {
-                self.line_ends(&line, "\n", out);
-            }
-            rest = behind;
-        }
-        if self.is_closed { Flow::Enough } else { Flow::More }
+        let mut spoken = String::new();
+        self.thinking.push(text, &mut spoken);
+        self.read(&spoken, out)
     }
 
     fn finish(&mut self, _reason: FinishReason, out: &mut String) {
+        let mut spoken = String::new();
+        self.thinking.finish(&mut spoken);
+        self.read(&spoken, out);
         let line = std::mem::take(&mut self.line);
         if !self.is_closed && !line.is_empty() {
             self.line_ends(&line, "", out);
