@@ -90,7 +90,7 @@ fn looks_like_command(text: &str) -> bool {
     let has_argument = text.split_whitespace().skip(2).any(|word| {
         word.starts_with(['-', '"', '\'', '<']) || word.contains(['/', '~', '^', '=']) && !word.ends_with('.')
     });
-    !text.ends_with(['.', ':', '!', '?']) && (words <= 3 || has_argument)
+    !text.ends_with(['.', ':', '!', '?']) && (words <= 3 || has_argument || text.contains(" && "))
 }
 
 /// Steps of a line joined by `&&` or `;` outside of quotes.
@@ -143,7 +143,13 @@ fn unquoted(line: &str) -> impl Iterator<Item = (usize, char)> {
 /// Commands in the middle of sentences, when there are no others: each behind its sentence.
 fn with_inline_commands(text: &str) -> Vec<Part> {
     let mut parts = Vec::new();
-    for line in text.lines().filter(|line| !line.trim_start().starts_with("```")) {
+    // A fence of its own line holds no code; three backticks around a command do.
+    let is_fence = |line: &str| {
+        line.trim_start().starts_with("```")
+            && !line.trim().trim_matches('`').contains('`')
+            && !line.trim().ends_with("```")
+    };
+    for line in text.lines().filter(|line| !is_fence(line)) {
         parts.push(Part::Prose(line.replace('`', "")));
         let inline = line.split('`').skip(1).step_by(2).map(str::trim);
         parts.extend(

@@ -24,7 +24,7 @@ fn message(answer: &str) -> String {
         text = only.body.trim();
     }
     let mut lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !is_fence(line)).collect();
-    while lines.first().is_some_and(|line| subject(line).is_empty()) {
+    while lines.first().is_some_and(|line| !subject(line).contains(char::is_alphanumeric)) {
         lines.remove(0);
     }
     let Some(first) = lines.first() else { return String::new() };
@@ -49,8 +49,9 @@ fn subject(line: &str) -> &str {
     const LABELS: &[&str] = &["commit message:", "subject:", "commit:", "title:"];
     let mut text = line.trim().trim_start_matches('#').trim();
     text = text.strip_prefix("**").and_then(|inner| inner.strip_suffix("**")).unwrap_or(text);
-    if let Some(label) = LABELS.iter().find(|label| starts_with_ignoring_case(text, label)) {
-        text = text[label.len()..].trim_matches(['*', ' ']);
+    let bold = text.trim_start_matches('*');
+    if let Some(label) = LABELS.iter().find(|label| starts_with_ignoring_case(bold, label)) {
+        text = bold[label.len()..].trim_matches(['*', ' ']);
     }
     let quotes = [('"', '"'), ('`', '`'), ('\'', '\''), ('“', '”')];
     let inside = |(open, close): &(char, char)| text.strip_prefix(*open)?.strip_suffix(*close);

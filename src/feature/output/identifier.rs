@@ -129,6 +129,12 @@ fn accepted(resource: Resource, texts: &[&str], written: &str) -> Option<String>
     if kind == "current" {
         return Some(current());
     }
+    // One word, or a noun and its number: what stands in more of them was not copied.
+    let first = words(&identifier).next()?.to_lowercase();
+    let words_max = if resource.nouns().contains(&first.as_str()) { 2 } else { 1 };
+    if words(&identifier).count() > words_max {
+        return None;
+    }
     let found = candidates(resource, &identifier).into_iter().next()?;
     // Also in a foreign form: `#12` in the text may come back as `12`.
     let is_in_text = texts.iter().any(|text| keys(text).any(|key| key == found.key));
@@ -145,7 +151,9 @@ fn said(written: &str) -> Option<(String, String)> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let continued = format!("{{\"{TYPE}\": \"{written}");
+    let bare = written.trim_start();
+    let bare = bare.strip_prefix("```json").unwrap_or(bare).trim_start();
+    let continued = format!("{{\"{TYPE}\": \"{bare}");
     let object = object_with(written, TYPE).or_else(|| object_with(&continued, TYPE))?;
     let kind = text(object.get(TYPE)?)?.to_lowercase();
     let identifier = object.get(IDENTIFIER).and_then(text).unwrap_or_default();

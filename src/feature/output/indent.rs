@@ -66,13 +66,12 @@ pub(super) fn indented_like(old: &str, code: &str) -> String {
     }
     let mut lines: Vec<String> = code.lines().map(str::to_owned).collect();
     let first = lines.iter().position(|line| !is_blank(line)).unwrap_or(0);
-    let others_have_it = {
-        let mut others = lines[first + 1..].iter().filter(|line| !is_blank(line)).peekable();
-        others.peek().is_some() && others.all(|line| line.starts_with(&wanted))
-    };
-    // A block below its first line is deeper by itself: that is no sign that only the first line was trimmed.
-    let old_is_flat = old.lines().filter(|line| !is_blank(line)).all(|line| indent(line) == wanted);
-    let only_first = others_have_it && (old_is_flat || lines[first + 1..].iter().any(|line| indent(line) == wanted));
+    let others: Vec<&str> = lines[first + 1..].iter().map(String::as_str).filter(|line| !is_blank(line)).collect();
+    let others_have_it = !others.is_empty() && others.iter().all(|line| line.starts_with(&wanted));
+    // The body of a block is deeper than its head: at the depth of the lines it replaces, the head was there too.
+    let opens_block = lines[first].trim_end().ends_with([':', '{', '(', '[', ',']);
+    let is_deeper = others.first().is_some_and(|line| indent(line).len() > wanted.len());
+    let only_first = others_have_it && (!opens_block || is_deeper);
     for (index, line) in lines.iter_mut().enumerate() {
         if !is_blank(line) && (index == first || !only_first) {
             line.insert_str(0, &wanted);

@@ -73,7 +73,7 @@ fn code_of(written: &str) -> Option<String> {
         // Talk around one block; several blocks are put together in order.
         blocks => blocks.iter().map(|block| block.body).collect(),
     };
-    (!code.trim().is_empty() && !code.contains("</fixed_code>")).then_some(code)
+    (!code.trim().is_empty()).then_some(code)
 }
 
 /// The lines that take the place of the vulnerable ones.
@@ -86,8 +86,9 @@ fn replacement(source: &str, vulnerable: &str, code: &str) -> Result<String, &'s
     if code.trim_end() == vulnerable.trim_end() {
         return Err("the model repeated the vulnerable code");
     }
-    if TAGS.iter().any(|tag| code.contains(&format!("</{tag}>"))) {
-        return Err("the model's code holds the tags that frame it");
+    // Of the other tags the first match counts, and theirs come before.
+    if ["<fixed_code>", "</fixed_code>"].iter().any(|tag| code.contains(tag)) {
+        return Err("the model's code holds the tag that frames it");
     }
     let end = if vulnerable.ends_with("\r\n") {
         "\r\n"

@@ -187,8 +187,8 @@ fn head(text: &str, target: usize) -> &str {
     if end > 0 {
         return &text[..end];
     }
-    let fits = text.char_indices().map(|(at, _)| at).take_while(|at| at / 2 <= target).last().unwrap_or(0);
-    &text[..fits]
+    let fits = longest(text.len(), |length| tokens(&text[..text.floor_char_boundary(length)]) <= target);
+    &text[..text.floor_char_boundary(fits)]
 }
 
 fn tail(text: &str, target: usize) -> &str {
@@ -204,6 +204,21 @@ fn tail(text: &str, target: usize) -> &str {
     if start < text.len() {
         return &text[start..];
     }
-    let fits = text.char_indices().map(|(at, _)| at).find(|at| (text.len() - at) / 2 <= target).unwrap_or(text.len());
-    &text[fits..]
+    let from = |length: usize| text.ceil_char_boundary(text.len() - length);
+    let fits = longest(text.len(), |length| tokens(&text[from(length)..]) <= target);
+    &text[from(fits)..]
+}
+
+/// The greatest length up to `length_max` that fits, when every shorter one does.
+fn longest(length_max: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut good, mut bad) = (0, length_max + 1);
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if fits(middle) {
+            good = middle;
+        } else {
+            bad = middle;
+        }
+    }
+    good
 }

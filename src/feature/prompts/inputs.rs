@@ -4,7 +4,7 @@
 use super::PromptError;
 use super::card::{InputKind, PromptCard};
 use crate::feature::text::without_tags;
-use minijinja::Value as Written;
+use minijinja::{Value as Written, context};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -81,24 +81,26 @@ impl Inputs {
 
     /// As the templates see them: framed where the card says so.
     pub(super) fn values(&self, card: &PromptCard) -> BTreeMap<&'static str, Written> {
-        let mut values: BTreeMap<&'static str, Written> =
-            self.texts.iter().map(|(name, text)| (*name, Written::from(text.as_str()))).collect();
-        for input in &card.inputs {
-            let text = self.text(&input.name);
-            if let (Some(frame), false) = (&input.frame, text.trim().is_empty())
-                && let Some(value) = values.get_mut(input.name.as_str())
-            {
-                // Text that closes the frame would speak as we do.
-                let inside = without_tags(text, &[frame]);
-                *value = Written::from(format!("<{frame}>\n{}\n</{frame}>", inside.trim_matches('\n')));
-            }
+        // Text that closes a frame would speak as we do.
+        let frames: Vec<&str> = card.inputs.iter().filter_map(|input| input.frame.as_deref()).collect();
+        let mut values: BTreeMap<&'static str, Written> = BTreeMap::new();
+        for (name, text) in &self.texts {
+            let text = without_tags(text, &frames);
+            let frame = card.inputs.iter().find(|input| input.name == *name).and_then(|input| input.frame.as_ref());
+            let value = match frame {
+                Some(frame) if !text.trim().is_empty() => {
+                    format!("<{frame}>\n{}\n</{frame}>", text.trim_matches('\n'))
+                }
+                _ => text.into_owned(),
+            };
+            values.insert(name, Written::from(value));
         }
         let documents = self.documents.iter().enumerate().map(|(index, document)| {
-            Written::from_iter([
-                ("number", Written::from(index + 1)),
-                ("title", Written::from(document.title.as_str())),
-                ("content", Written::from(without_tags(document.content.trim(), &["document"]).into_owned())),
-            ])
+            context! {
+                number => index + 1,
+                title => document.title.as_str(),
+                content => without_tags(document.content.trim(), &["document"]),
+            }
         });
         values.insert("documents", documents.collect());
         values

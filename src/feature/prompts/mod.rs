@@ -10,6 +10,9 @@ mod inputs;
 mod registry;
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 pub use budget::{Trimmed, smaller_budget};
 pub use card::PromptCard;
 pub use card::{InputCard, InputKind, Keep, OutputKind};

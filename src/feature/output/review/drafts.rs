@@ -4,6 +4,8 @@ use super::diff::Diff;
 use crate::feature::text::{fenced_blocks, find_ignoring_case};
 use serde_json::Value;
 
+const FROM: &str = "<from>";
+const TO: &str = "<to>";
 /// More than GitLab posts, and enough for what falls away.
 const DRAFTS_MAX: usize = 500;
 /// A shorter remark says nothing.
@@ -66,7 +68,10 @@ fn find_comment(text: &str) -> Option<usize> {
 }
 
 /// Behind the `>` of a tag; quotes may hold one.
-fn tag_end(tag: &str) -> Option<usize> {
+fn tag_end(text: &str) -> Option<usize> {
+    /// Longer than any path: a tag without end is not looked for in the whole text, again and again.
+    const TAG_CHARS_MAX: usize = 5_000;
+    let tag = text.char_indices().nth(TAG_CHARS_MAX).map_or(text, |(end, _)| &text[..end]);
     let mut quote = None;
     for (at, char) in tag.char_indices() {
         match (quote, char) {
@@ -140,27 +145,36 @@ fn body_and_suggestions(content: &str) -> (String, Vec<Suggestion>) {
     let mut body = String::new();
     let mut suggestions = Vec::new();
     let mut rest = content;
-    while let Some(at) = rest.find("<from>") {
-        let inside = &rest[at + "<from>".len()..];
-        let from_end = inside.find("</from>");
-        let to_start = inside[from_end.unwrap_or(0)..].find("<to>").map(|found| found + from_end.unwrap_or(0));
-        let Some(to_start) = to_start else {
-            // A tag without its other half: what it holds is code to look at, no suggestion.
+    while let Some(at) = rest.find(FROM) {
+        let inside = &rest[at + FROM.len()..];
+        let from_end = closing(inside, "</from>");
+        let behind_from = from_end.map_or(inside, |end| &inside[end + "</from>".len()..]);
+        let Some(to_start) = behind_from.find(TO) else {
+            // Without its other half it is no suggestion, and alone it is a word.
             body.push_str(&rest[..at]);
-            rest = inside;
+            body.push_str(if from_end.is_some() { "" } else { FROM });
+            rest = behind_from;
             continue;
         };
-        let between = &inside[from_end.map_or(to_start, |end| end + "</from>".len())..to_start];
-        let to = &inside[to_start + "<to>".len()..];
-        let to_end = to.find("</to>").or_else(|| to.find("<from>")).unwrap_or(to.len());
         let from = &inside[..from_end.unwrap_or(to_start)];
+        let to = &behind_from[to_start + TO.len()..];
+        let to_end = closing(to, "</to>").or_else(|| to.find(FROM)).unwrap_or(to.len());
         body.push_str(&rest[..at]);
-        body.push_str(between.trim());
+        if from_end.is_some() {
+            body.push_str(behind_from[..to_start].trim());
+        }
         suggestions.push(Suggestion { from: code_lines(from), to: code_lines(&to[..to_end]) });
         rest = to[to_end..].strip_prefix("</to>").unwrap_or(&to[to_end..]);
     }
     body.push_str(rest);
     (body.trim().to_owned(), suggestions)
+}
+
+/// Where a tag ends: at the start of a line, since code may hold the tag too, else where it first stands.
+fn closing(text: &str, tag: &str) -> Option<usize> {
+    let is_line_start = |at: &usize| text[..*at].trim_end_matches([' ', '\t']).ends_with('\n');
+    let places = || text.match_indices(tag).map(|(at, _)| at);
+    places().find(is_line_start).or_else(|| places().next())
 }
 
 /// Lines of a tag's content, without the breaks of the tag's own lines and without a fence.
@@ -252,7 +266,9 @@ fn location(line: &str, diff: &Diff) -> Option<(String, u32, String)> {
         Some((only.path.clone(), number, at + end))
     };
     let (path, number, end) = named.or_else(alone)?;
-    let behind = line[end..].trim_start_matches(|char: char| !char.is_alphanumeric() && char != '`');
+    let is_mark = |char: char| !char.is_alphanumeric() && char != '`';
+    // The name may stand in backticks, and so may the first word of the remark.
+    let behind = line[end..].strip_prefix('`').unwrap_or(&line[end..]).trim_start_matches(is_mark);
     let remark = if behind.chars().count() < REMARK_CHARS_MIN { line } else { behind };
     Some((path, number, remark.to_owned()))
 }
