@@ -1,11 +1,17 @@
-//! Who is calling: static API keys, kept only as SHA-256 digests and compared in constant time.
+//! Who is calling: static API keys, kept only as SHA-256 digests and compared in constant time; GitLab's callers with
+//! their signed tokens ([`gitlab`]); and from which addresses anybody may call at all ([`AllowList`]).
 //!
-//! Knows neither HTTP nor the environment: it is handed the text of a key file and the value of an `Authorization`
-//! header. The digests need no salt and no slow hash because keys are long and random; short ones are refused.
+//! Knows neither HTTP nor the environment: it is handed the text of a key file and the values of headers. The digests
+//! need no salt and no slow hash because keys are long and random; short ones are refused.
 
+mod allow_list;
+pub mod gitlab;
 mod keys;
+mod model_key;
 
+pub use allow_list::{AllowList, NetworkError, Refused};
 pub use keys::{ApiKey, ApiKeys, KeyError, KeyFileError, NewKey, generate_key};
+pub use model_key::ModelApiKeys;
 
 use crate::domain::{CacheSalt, ErrorKind};
 use std::sync::Arc;
