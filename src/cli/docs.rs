@@ -6,7 +6,7 @@ use super::{output, quiet_config};
 use crate::config::Config;
 use crate::engine::human;
 use crate::search::{self, ImportOptions, Index, Progress, Report, Status};
-use crate::serve::count;
+use crate::serve::{DOCS_FILE, count};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -21,7 +21,7 @@ Examples:
   sconce docs status
 
 The index takes the place of the one before in a single step; a server that runs uses it
-from the next search on. It lies at gitlab.docs_index, or as docs.db in state.dir.";
+from the next search on. It lies at gitlab.docs_index, or as docs.sqlite in state.dir.";
 
 #[derive(Debug, Subcommand)]
 pub enum DocsVerb {
@@ -72,7 +72,7 @@ pub fn run(verb: &DocsVerb) -> Result<(), CliError> {
 
 /// Where the configuration puts the index; `None` when it names neither the index nor a state folder.
 pub fn configured_index(config: &Config) -> Option<PathBuf> {
-    let in_state_folder = || config.state.dir.as_ref().map(|folder| folder.join(search::FILE_NAME));
+    let in_state_folder = || config.state.dir.as_ref().map(|folder| folder.join(DOCS_FILE));
     config.gitlab.docs_index.clone().or_else(in_state_folder)
 }
 
