@@ -30,8 +30,8 @@ pub enum CaFileError {
         .path.display()
     )]
     NoCertificate { path: PathBuf },
-    #[error("certificate {number} in {} cannot be used as an authority", .path.display())]
-    Unusable { path: PathBuf, number: usize },
+    #[error("none of the {certificates} certificate(s) in {} can be used as an authority", .path.display())]
+    Unusable { path: PathBuf, certificates: usize },
 }
 
 /// The TLS of every connection that leaves, and the memory of what was shown.
@@ -42,11 +42,13 @@ pub fn client_config(extra_ca_files: &[PathBuf]) -> Result<(ClientConfig, Arc<Wi
     roots.add_parsable_certificates(system_roots());
     let mut pinned = Vec::new();
     for path in extra_ca_files {
-        for (index, certificate) in read(path)?.into_iter().enumerate() {
-            let unusable = |_| CaFileError::Unusable { path: path.clone(), number: index + 1 };
-            roots.add(certificate.clone()).map_err(unusable)?;
-            pinned.push(certificate);
+        let certificates = read(path)?;
+        // Bundles of whole systems hold some that cannot be used; a file of which nothing can be used is a mistake.
+        let (usable, _) = roots.add_parsable_certificates(certificates.iter().cloned());
+        if usable == 0 {
+            return Err(CaFileError::Unusable { path: path.clone(), certificates: certificates.len() });
         }
+        pinned.extend(certificates);
     }
     // Without any authority there is no verifier to build: then nobody is believed.
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().ok();

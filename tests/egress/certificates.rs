@@ -36,6 +36,9 @@ async fn an_authority_of_ones_own_is_added_by_its_file() {
     assert!(call(&tls, vec![other.file()]).await.is_err());
     let bundle = other.write("bundle.pem", &format!("# two of them\n{}\n{}", text(&other), text(&authority)));
     call(&tls, vec![bundle]).await.expect("the second in a file counts as well");
+    let damaged = "-----BEGIN CERTIFICATE-----\nc2VzYW1l\n-----END CERTIFICATE-----";
+    let bundle = other.write("bundle.pem", &format!("{damaged}\n{}", text(&authority)));
+    call(&tls, vec![bundle]).await.expect("one that cannot be used spoils none of the others");
 }
 
 fn text(authority: &Authority) -> String {
@@ -99,7 +102,11 @@ fn files_that_hold_no_authority_are_refused() {
     for (name, text, expected) in [
         ("empty.pem", "", "holds no certificate in PEM"),
         ("key.pem", "-----BEGIN PRIVATE KEY-----\nc2VzYW1l\n-----END PRIVATE KEY-----\n", "openssl x509 -inform der"),
-        ("junk.pem", "-----BEGIN CERTIFICATE-----\nc2VzYW1l\n-----END CERTIFICATE-----\n", "certificate 1 in"),
+        (
+            "junk.pem",
+            "-----BEGIN CERTIFICATE-----\nc2VzYW1l\n-----END CERTIFICATE-----\n",
+            "none of the 1 certificate(s) in",
+        ),
     ] {
         let file = authority.write(name, text);
         let settings = EgressSettings { extra_ca_files: vec![file], ..EgressSettings::default() };
