@@ -66,7 +66,7 @@ impl State {
         self.is_continued = facts.is_continued;
         let is_whole = self.is_between_statements();
         let placed = match &mut self.python {
-            Some(_) if facts.is_broken => Err(Misplaced),
+            Some(_) if facts.is_broken => Err(Misplaced::Unfinished),
             Some(python) if facts.stopped_at.is_none() => python.line(line, &facts, is_whole),
             _ => Ok(()),
         };

@@ -45,9 +45,14 @@ struct Statement {
     last_line: String,
 }
 
-/// The line cannot stand where it stands.
+/// Why a line makes a file that Python does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misplaced;
+pub enum Misplaced {
+    /// It cannot stand where it stands.
+    Here,
+    /// It ends in the middle of a statement.
+    Unfinished,
+}
 
 impl PythonBlocks {
     pub fn new() -> Self {
@@ -110,7 +115,7 @@ impl PythonBlocks {
     pub fn finish(&self) -> Result<(), Misplaced> {
         let is_try_open = self.levels.iter().any(|level| level.chain == Chain::Try);
         let is_whole = self.statement.is_none() && !self.is_body_due && !self.is_definition_due && !is_try_open;
-        if is_whole { Ok(()) } else { Err(Misplaced) }
+        if is_whole { Ok(()) } else { Err(Misplaced::Here) }
     }
 
     fn begin(&mut self, indent: usize, word: &str, first: Option<char>) -> Result<(), Misplaced> {
@@ -119,27 +124,27 @@ impl PythonBlocks {
         let top = self.top().indent;
         if indent > top {
             if !is_body_due {
-                placed = Err(Misplaced);
+                placed = Err(Misplaced::Here);
             }
             self.levels.push(Level { indent, chain: Chain::Nothing });
         } else {
             if is_body_due {
-                placed = Err(Misplaced);
+                placed = Err(Misplaced::Here);
             }
             while self.top().indent > indent && self.levels.len() > 1 {
                 if self.top().chain == Chain::Try {
-                    placed = Err(Misplaced);
+                    placed = Err(Misplaced::Here);
                 }
                 self.levels.pop();
             }
             if self.top().indent != indent {
-                placed = Err(Misplaced);
+                placed = Err(Misplaced::Here);
                 self.levels.push(Level { indent, chain: Chain::Nothing });
             }
         }
         let is_definition = matches!(word, "def" | "class" | "async") || first == Some('@');
         if std::mem::take(&mut self.is_definition_due) && !is_definition {
-            placed = Err(Misplaced);
+            placed = Err(Misplaced::Here);
         }
         placed.and(self.follow(word))
     }
@@ -162,7 +167,7 @@ impl PythonBlocks {
             _ => (chain != Chain::Try, Chain::Nothing),
         };
         self.levels.last_mut().expect("there is always the outermost").chain = next;
-        if is_allowed { Ok(()) } else { Err(Misplaced) }
+        if is_allowed { Ok(()) } else { Err(Misplaced::Here) }
     }
 
     fn end(&mut self) -> Result<(), Misplaced> {
@@ -173,9 +178,9 @@ impl PythonBlocks {
         self.is_body_due = ends_in_colon;
         self.is_definition_due = statement.word == "@";
         if is_compound && !statement.has_colon || ends_in_colon && !is_compound && !is_soft(&statement.word) {
-            return Err(Misplaced);
+            return Err(Misplaced::Unfinished);
         }
-        if ends_unfinished(&statement.last_line, statement.last) { Err(Misplaced) } else { Ok(()) }
+        if ends_unfinished(&statement.last_line, statement.last) { Err(Misplaced::Unfinished) } else { Ok(()) }
     }
 
     fn top(&self) -> Level {

@@ -73,6 +73,24 @@ impl Repeats {
     }
 }
 
+/// Whether a line says the same few characters again and again.
+pub fn is_stuck(line: &str) -> bool {
+    const PERIOD_BYTES_MAX: usize = 24;
+    const TIMES: usize = 16;
+    const BYTES_MIN: usize = 48;
+    let line = line.trim_start().as_bytes();
+    (1..=PERIOD_BYTES_MAX).any(|period| {
+        let needed = (TIMES * period).max(BYTES_MIN) - period;
+        let mut run = 0;
+        (period..line.len()).any(|at| {
+            // Lines are drawn with signs, not with letters.
+            let is_rule = period == 1 && !line[at].is_ascii_alphanumeric();
+            run = if line[at] == line[at - period] && !is_rule { run + 1 } else { 0 };
+            run >= needed && line[at - run..=at].iter().any(u8::is_ascii_alphanumeric)
+        })
+    })
+}
+
 fn hash(line: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     line.hash(&mut hasher);

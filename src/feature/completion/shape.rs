@@ -6,7 +6,8 @@
 use super::block::{Block, ends_block, is_next};
 use super::cleaner::Cleaner;
 use super::cursor::{Cursor, Extent, State};
-use super::repeats::{Circle, Repeats};
+use super::python::Misplaced;
+use super::repeats::{Circle, Repeats, is_stuck};
 use super::scan::{first_word, indent_of};
 use super::syntax::{Blocks, syntax_of};
 use crate::domain::FinishReason;
@@ -113,7 +114,7 @@ impl CompletionShape {
             return;
         }
         let line_bytes = self.text.len() - self.line_start;
-        if line_bytes > LINE_BYTES_MAX {
+        if line_bytes > LINE_BYTES_MAX || is_stuck(&self.text[self.line_start..]) {
             self.ends.cut = Some(self.line_start);
         } else if self.is_line_fresh && self.is_word_whole() {
             // Known from the first word: no need to wait for the rest of the line.
@@ -150,7 +151,9 @@ impl CompletionShape {
     fn line_ends(&mut self, end: usize) {
         let line = self.line(end).into_owned();
         let is_blank = line.trim().is_empty();
-        if !is_blank && (self.is_outside(&line) || self.is_what_follows(&line)) {
+        let is_unwanted =
+            || self.is_outside(&line) || self.is_what_follows(&line) || is_stuck(&self.text[self.line_start..end]);
+        if !is_blank && is_unwanted() {
             self.ends.cut = Some(self.line_start);
             return;
         }
@@ -172,7 +175,9 @@ impl CompletionShape {
         if is_blank {
             return;
         }
-        self.ends.places.first_line.get_or_insert(end);
+        if placed != Err(Misplaced::Here) {
+            self.ends.places.first_line.get_or_insert(end);
+        }
         if placed.is_err() {
             self.ends.cut = Some(self.line_start);
             return;

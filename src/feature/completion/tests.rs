@@ -77,7 +77,7 @@ fn a_line_put_before_another_brings_its_line_break() {
     );
     check("js", "|foo();\n", "bar();\nbaz();\n", LENGTH, "bar();\n");
     // The model ends where the code behind the cursor begins: nothing is put between.
-    check("python", "    |foo(x)\n", "self.", STOP, "self.");
+    check("python", "def f():\n    |foo(x)\n", "self.", STOP, "self.");
 }
 
 #[test]
@@ -135,6 +135,8 @@ fn python_is_cut_back_to_where_the_file_fits_together() {
     check("python", "|\n    return x\n", "def f(x):\n    y = 1\n", STOP, "def f(x):\n    y = 1");
     // Where the file fits together without an answer, no half statement is put in.
     check("python", "x = 1\n|\ny = 2\n", "z = foo(\n    1,\n", LENGTH, "");
+    // What cannot stand there at all is worse than nothing.
+    check("python", "try:\n    a()\n    |\n    b()\n", "else:\n        c()\n", STOP, "");
     // Where it does not, the beginning of one is better than nothing.
     check("python", "x = foo(|\n", "a,\n    b,\n    c(", LENGTH, "a,\n    b,");
     check("python", "def f():\n    x = |\n", "foo(bar", LENGTH, "foo(bar");
@@ -164,6 +166,15 @@ fn circles_are_left() {
     let above: String = (0..8).map(|number| format!("value_{number} = {number}\n")).collect();
     check("js", "let a;\n|\n", &"x();\n".repeat(20), LENGTH, "x();\nx();\nx();\nx();");
     check("python", &format!("{above}other = 1\n|"), &format!("new = 2\n{above}"), LENGTH, "new = 2");
+    check("python", "x = |\n", &format!("f({}", "name, ".repeat(30)), LENGTH, "");
+    check("python", "x = |\n", &format!("1\ny = 0x{}", "0".repeat(90)), LENGTH, "1");
+    check(
+        "python",
+        "x = 1\n|\n",
+        &format!("# {}\ny = 1\n", "-=".repeat(35)),
+        STOP,
+        &format!("# {}\ny = 1", "-=".repeat(35)),
+    );
     // Four lines in a row may well occur twice.
     let four: String = above.lines().take(4).map(|line| format!("{line}\n")).collect();
     check("python", &format!("{above}other = 1\n|"), &format!("{four}end = 1\n"), STOP, &format!("{four}end = 1"));
