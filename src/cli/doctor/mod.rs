@@ -48,7 +48,7 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Result<Findings, CliErro
     }
     if let Some(url) = &config.gitlab.portal_url {
         // GitLab's own tokens are good without the portal.
-        sections.push(issuer::section(&door, url, proxy_for(config, url)).await.as_optional());
+        sections.push(issuer::section(&door, url, proxy_for(config, url)).await.optional());
     }
     let caller = match &args.token_file {
         Some(file) => {

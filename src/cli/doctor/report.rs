@@ -13,7 +13,7 @@ pub struct Section {
 
 impl Section {
     /// The same where a failure is no more than a pity.
-    pub fn as_optional(mut self) -> Self {
+    pub fn optional(mut self) -> Self {
         for check in self.checks.iter_mut().filter(|check| check.verdict == Verdict::Fail) {
             check.verdict = Verdict::Warn;
         }
