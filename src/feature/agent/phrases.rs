@@ -108,8 +108,10 @@ pub(super) fn observation(step: &Step) -> String {
 
 /// How many characters of context a turn brings.
 pub(super) fn context_sizes(context: &Context) -> Vec<usize> {
-    let mut context = context.clone();
-    context_texts(&mut context).iter().map(|text| text.chars().count()).collect()
+    let resource = context.resource.as_ref().and_then(|resource| resource.content.as_ref());
+    let file = context.current_file.as_ref().map(|file| &file.data);
+    let texts = resource.into_iter().chain(file).chain(context.items.iter().map(|item| &item.content));
+    texts.map(|text| text.chars().count()).collect()
 }
 
 /// Cuts every text of the context that is longer than `chars_max`, and says so in its place. Returns how many
