@@ -37,13 +37,15 @@ pub enum Auth {
     /// Everybody on this machine is [`Principal::anonymous`]; only to be used on loopback.
     Disabled,
     Keys(ApiKeys),
+    /// Nobody has a key: other machines can reach this server, and it is there for GitLab alone.
+    Closed,
 }
 
 impl Auth {
     pub fn is_enabled(&self) -> bool {
         match self {
             Self::Disabled => false,
-            Self::Keys(_) => true,
+            Self::Keys(_) | Self::Closed => true,
         }
     }
 
@@ -51,6 +53,7 @@ impl Auth {
     pub fn identify(&self, authorization: Option<&str>) -> Result<Principal, AuthError> {
         let keys = match self {
             Self::Disabled => return Ok(Principal::anonymous()),
+            Self::Closed => return Err(AuthError::Closed),
             Self::Keys(keys) => keys,
         };
         let (scheme, key) =
@@ -67,6 +70,10 @@ impl Auth {
 pub enum AuthError {
     #[error("no API key was sent: this server expects the header \"Authorization: Bearer YOUR_KEY\"")]
     Missing,
+    #[error(
+        "this server is there for GitLab, and no API keys are configured for others: `sconce key new NAME` makes one"
+    )]
+    Closed,
     #[error("the Authorization header is not of the form \"Bearer YOUR_KEY\"")]
     NotBearer,
     #[error("incorrect API key{}", .tail.as_ref().map(|tail| format!(" ending in {tail}")).unwrap_or_default())]
@@ -76,7 +83,7 @@ pub enum AuthError {
 impl AuthError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Missing | Self::NotBearer | Self::Incorrect { .. } => ErrorKind::Unauthenticated,
+            Self::Missing | Self::Closed | Self::NotBearer | Self::Incorrect { .. } => ErrorKind::Unauthenticated,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::gitlab::{FakeGitlab, Mode};
 use futures::future::BoxFuture;
 use sconce::auth::gitlab::{
     BypassSettings, Credentials, Enforcement, FetchError, FetchErrorKind, FetchKeys, GitlabAuth, GitlabAuthSettings,
-    Inspector, OwnKeySettings, OwnKeys, PublishedKey, Verdict, WallClock,
+    OwnKeySettings, OwnKeys, Verdict, WallClock,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -141,36 +141,6 @@ async fn an_announced_address_that_leads_nowhere_is_gone_around() {
     let auth = gateway(&gitlab.url(), &mut keeping);
     assert_eq!(code(&auth, &gitlab.token()).await, "ok");
     assert_eq!(auth.status()[0].detours[0].url, "http://127.0.0.1:1/oauth/discovery/keys");
-}
-
-#[tokio::test]
-async fn an_inspector_fetches_once_and_writes_nothing() {
-    let gitlab = FakeGitlab::start().await;
-    gitlab.fail_with(Mode::NoDiscovery);
-    let folder = tempfile::tempdir().expect("a folder");
-    let own = OwnKeySettings {
-        service: "gitlab-ai-gateway".to_owned(),
-        signing_pem: None,
-        validation_pem: None,
-        folder: Some(folder.path().to_owned()),
-        rotate_after: Duration::ZERO,
-    };
-    let settings = GitlabAuthSettings {
-        gitlab_url: gitlab.url(),
-        portal_url: "http://127.0.0.1:1".to_owned(),
-        service: "gitlab-ai-gateway".to_owned(),
-        state_folder: Some(folder.path().to_owned()),
-        enforcement: Enforcement::Scopes,
-        bypass: BypassSettings::default(),
-    };
-    let inspector = Inspector::fetch(&settings, &own, &PlainHttp, WallClock::system()).await.expect("good settings");
-    assert!(inspector.inspect(&gitlab.token()).is_accepted);
-    let [found, portal] = inspector.issuers() else { panic!("two issuers") };
-    assert_eq!(found.keys, Ok(vec![PublishedKey { id: Some(GITLAB_1.id()), bits: 2048 }]));
-    assert_eq!((found.detours.len(), gitlab.requests()), (1, 2));
-    assert_eq!(portal.keys.as_ref().map(|_| ()).map_err(|failure| failure.attempts[0].problem.code()), Err("connect"));
-    assert_eq!(inspector.own_keys_problem(), None);
-    assert_eq!(std::fs::read_dir(folder.path()).expect("is there").count(), 0);
 }
 
 #[tokio::test]

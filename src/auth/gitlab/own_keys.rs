@@ -162,21 +162,22 @@ impl OwnKeys {
         let Source::Folder { folder, rotate_after_s } = &self.source else { return Ok(false) };
         let has_changed = self.reread()?;
         let now_s = self.clock.unix_s();
-        let age_s = now_s.saturating_sub(self.held().signing.created_s);
-        if age_s > PREVIOUS_KEPT_S {
-            // It checks nothing any more. If there is none, or it stays, nothing is lost.
-            let _ = std::fs::remove_file(folder.join(PREVIOUS_FILE));
-        }
-        if age_s < *rotate_after_s {
+        let age_s = || now_s.saturating_sub(self.held().signing.created_s);
+        let leftover = folder.join(PREVIOUS_FILE);
+        if age_s() < *rotate_after_s && !(age_s() > PREVIOUS_KEPT_S && leftover.exists()) {
             return Ok(has_changed);
         }
         let Some(_lock) = FolderLock::take(folder) else { return Ok(has_changed) };
         // Another replica may have been faster.
         let has_changed = self.reread()? || has_changed;
-        let old = self.held().signing;
-        if now_s.saturating_sub(old.created_s) < *rotate_after_s {
+        if age_s() > PREVIOUS_KEPT_S {
+            // It checks nothing any more. If there is none, or it stays, nothing is lost.
+            let _ = std::fs::remove_file(leftover);
+        }
+        if age_s() < *rotate_after_s {
             return Ok(has_changed);
         }
+        let old = self.held().signing;
         let new = SigningKey::generate(&self.key_ids[0], now_s)?;
         write_key(&folder.join(PREVIOUS_FILE), &old, IfExists::Replace)?;
         write_key(&folder.join(SIGNING_FILE), &new, IfExists::Replace)?;
@@ -199,21 +200,8 @@ impl OwnKeys {
     }
 }
 
-/// The public halves of what is configured and kept, for a look from outside: makes and writes nothing.
-pub(super) fn look(settings: &OwnKeySettings, now_s: u64) -> Result<Vec<Arc<VerifyingKey>>, OwnKeyError> {
-    let key_ids = settings.key_ids();
-    let validation = settings.validation_key(&key_ids[1])?;
-    let held = match (settings.signing_key(&key_ids[0], now_s)?, &settings.folder) {
-        (Some(signing), _) => Some(Held { signing, previous: None }),
-        (None, Some(folder)) => read_folder(folder, &key_ids[0], now_s)?,
-        (None, None) => None,
-    };
-    let (signing, previous) = held.map_or((None, None), |held| (Some(held.signing.public), held.previous));
-    Ok([signing, previous, validation].into_iter().flatten().collect())
-}
-
 impl OwnKeySettings {
-    pub(super) fn key_ids(&self) -> [String; 2] {
+    fn key_ids(&self) -> [String; 2] {
         [format!("{}_signing_key", self.service), format!("{}_validation_key", self.service)]
     }
 
