@@ -178,7 +178,9 @@ impl CompletionShape {
         if placed != Err(Misplaced::Here) {
             self.ends.places.first_line.get_or_insert(end);
         }
-        if placed.is_err() {
+        // What stands behind the cursor may finish the statement of an answer that ends without a line break.
+        let is_joined = self.cursor.extent == Extent::LineBefore && !self.ends.has_break;
+        if placed == Err(Misplaced::Here) || placed.is_err() && !is_joined {
             self.ends.cut = Some(self.line_start);
             return;
         }
