@@ -97,12 +97,6 @@ impl Thinking {
         }
         self.state = ThinkingState::After;
     }
-
-    /// Whether the text so far is all reasoning, or may yet turn out to be.
-    #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.state != ThinkingState::After
-    }
 }
 
 fn opened(start: &str) -> Option<(usize, &'static str)> {

@@ -33,7 +33,7 @@ fn prepared(id: &str, inputs: &Value, family: Option<Family>) -> Prepared {
     prepare(card, inputs.as_object().expect("an object"), &facts).expect("all inputs are there")
 }
 
-fn asked(id: &str, inputs: &Value) -> Ask {
+fn asked(id: &str, inputs: &Value) -> Box<Ask> {
     match prepared(id, inputs, None) {
         Prepared::Ask(ask) => ask,
         Prepared::Answer(answer) => panic!("no model was asked: {answer}"),

@@ -24,7 +24,8 @@ fn message(answer: &str) -> String {
         text = only.body.trim();
     }
     let mut lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !is_fence(line)).collect();
-    while lines.first().is_some_and(|line| !subject(line).contains(char::is_alphanumeric)) {
+    let says_nothing = |line: &&str| !subject(line).contains(char::is_alphanumeric) || is_fence(subject(line));
+    while lines.first().is_some_and(says_nothing) {
         lines.remove(0);
     }
     let Some(first) = lines.first() else { return String::new() };
@@ -104,7 +105,7 @@ fn changes(diff: &str) -> Vec<Change> {
             continue;
         } else if let Some(path) = line.strip_prefix("+++ b/") {
             let path = path.split('\t').next().unwrap_or_default();
-            if !changes.last().is_some_and(|change| change.path == path) {
+            if changes.last().is_none_or(|change| change.path != path) {
                 changes.push(Change { verb: "Update", path: path.to_owned() });
             }
         } else if let Some(change) = changes.last_mut() {

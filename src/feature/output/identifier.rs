@@ -183,7 +183,7 @@ fn may_name_one(resource: Resource, text: &str) -> bool {
     let is_hex_word = |word: &str| SHA_CHARS.contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     text.contains("://")
         || text.chars().any(char::is_numeric)
-        || resource == Resource::Commit && words(text).any(|word| is_hex_word(word))
+        || resource == Resource::Commit && words(text).any(is_hex_word)
 }
 
 /// Everything in a text that has the form of an identifier of this resource, in order.
@@ -202,7 +202,7 @@ fn candidates(resource: Resource, text: &str) -> Vec<Found> {
             found.push(candidate);
         }
         let is_filler = ["no", "nr", "number", "id", "the"].contains(&before_word(word).as_str());
-        if !(is_filler && !before.is_empty()) {
+        if !is_filler || before.is_empty() {
             before = before_word(word);
         }
     }

@@ -83,6 +83,9 @@ fn replacement(source: &str, vulnerable: &str, code: &str) -> Result<String, &'s
     if code.trim().is_empty() {
         return Err("nothing of the model's code is left without the lines around it");
     }
+    if code.lines().any(|line| line.trim_start().starts_with("```")) {
+        return Err("the model's code holds a code fence");
+    }
     if code.trim_end() == vulnerable.trim_end() {
         return Err("the model repeated the vulnerable code");
     }

@@ -13,14 +13,14 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+pub use super::output::Note;
 pub use budget::{Trimmed, smaller_budget};
-pub use card::PromptCard;
-pub use card::{InputCard, InputKind, Keep, OutputKind};
+pub use card::{InputCard, InputKind, Keep, OutputKind, PromptCard};
 pub use inputs::{Document, Inputs};
 pub use registry::{all, find};
 pub use version::{VersionError, check_version};
 
-use super::output::{self, Note};
+use super::output;
 use super::{Family, Plan};
 use crate::domain::{Chat, Message, ModelInfo, Prompt, Role, SamplingParams, StopRules};
 use serde_json::{Map, Value};
@@ -42,7 +42,7 @@ pub struct Facts<'a> {
 
 /// How a call is answered.
 pub enum Prepared {
-    Ask(Ask),
+    Ask(Box<Ask>),
     /// The inputs alone decide: no model is asked.
     Answer(String),
 }
@@ -96,22 +96,34 @@ pub fn prepare(
     let fitted = budget::fit(card, &inputs, room.prompt_tokens_max)?;
     let note = Note::default();
     let plan = Plan {
-        prompt: prompt(card, fitted.texts, facts.model),
+        prompt: prompt(card, fitted.texts, facts),
         sampling: SamplingParams { temperature: card.temperature, ..SamplingParams::default() },
         stop: StopRules { max_tokens: Some(room.answer_tokens(fitted.tokens_estimate)), stop: card.stop.clone() },
         class: card.class,
         shape: output::shape(card, &inputs, facts.family, &note),
     };
     let (trimmed, prompt_tokens_estimate) = (fitted.trimmed, fitted.tokens_estimate);
-    Ok(Prepared::Ask(Ask { plan, trimmed, prompt_tokens_estimate, note }))
+    Ok(Prepared::Ask(Box::new(Ask { plan, trimmed, prompt_tokens_estimate, note })))
 }
 
 /// A model without chat template continues the same text.
-fn prompt(card: &PromptCard, texts: card::Texts, model: &ModelInfo) -> Prompt {
-    if !model.has_chat {
-        return Prompt::Text(format!("{}\n\n{}\n\n{}", texts.system, texts.user, card.answer_prefix));
+fn prompt(card: &PromptCard, texts: card::Texts, facts: &Facts<'_>) -> Prompt {
+    let card::Texts { system, user } = texts;
+    let answer_prefix = card.answer_prefix.clone();
+    if !facts.model.has_chat {
+        return Prompt::Text(format!("{system}\n\n{user}\n\n{answer_prefix}"));
     }
-    let system = Message { role: Role::System, content: texts.system };
-    let user = Message { role: Role::User, content: texts.user };
-    Prompt::Chat(Chat { messages: vec![system, user], answer_prefix: card.answer_prefix.clone() })
+    let message = |role: Role, content: String| Message { role, content };
+    let messages = match takes_system(facts) {
+        true => vec![message(Role::System, system), message(Role::User, user)],
+        false => vec![message(Role::User, format!("{system}\n\n{user}"))],
+    };
+    Prompt::Chat(Chat { messages, answer_prefix })
+}
+
+/// Templates of these families, in versions still in use, refuse a conversation with a system message. The others keep
+/// to it better than to the same words in the question.
+fn takes_system(facts: &Facts<'_>) -> bool {
+    let refuses = matches!(facts.family, Some(Family::Mistral | Family::Mixtral | Family::CodeGemma));
+    !refuses && !facts.model.architecture.contains("gemma")
 }

@@ -76,7 +76,7 @@ fn contract_inputs(id: &str) -> Value {
     }
 }
 
-fn ask(card: &'static PromptCard, inputs: Value, facts: &Facts<'_>) -> Ask {
+fn ask(card: &'static PromptCard, inputs: Value, facts: &Facts<'_>) -> Box<Ask> {
     match prepare(card, &object(inputs), facts) {
         Ok(Prepared::Ask(ask)) => ask,
         Ok(Prepared::Answer(answer)) => panic!("{}: no model was asked: {answer}", card.id),
@@ -330,6 +330,21 @@ fn a_model_without_chat_continues_text() {
     let ask = ask(find("model_configuration/check").expect("known"), json!({}), &facts(&model));
     assert!(matches!(&ask.plan.prompt, Prompt::Text(text) if text.contains("Say: Hello")));
     assert_eq!((ask.plan.class, ask.plan.stop.max_tokens), (Class::Completion, Some(16)));
+}
+
+#[test]
+fn families_that_refuse_a_system_message_get_none() {
+    let model = model(4_096, true);
+    let card = find("generate_commit_message").expect("known");
+    let roles = |family: Option<Family>| {
+        let ask = ask(card, json!({"diff": "+a"}), &Facts { family, ..facts(&model) });
+        let Prompt::Chat(chat) = ask.plan.prompt else { panic!("no chat") };
+        let first = chat.messages[0].content.starts_with("You write the message of a Git commit");
+        (first, chat.messages.iter().map(|message| message.role).collect::<Vec<_>>())
+    };
+    assert_eq!(roles(Some(Family::Mixtral)), (true, vec![Role::User]));
+    assert_eq!(roles(Some(Family::General)), (true, vec![Role::System, Role::User]));
+    assert_eq!(roles(None), (true, vec![Role::System, Role::User]));
 }
 
 #[test]

@@ -120,6 +120,9 @@ fn body(written: &str) -> String {
 
 /// The suggestion as it can be applied from this line on: its lines are those of the file, letter by letter.
 fn fitted(file: &DiffFile, at: usize, suggestion: &Suggestion) -> Option<Suggestion> {
+    if suggestion.from.iter().all(|line| line.trim().is_empty()) {
+        return None;
+    }
     let actual = file.run(at, suggestion.from.len())?;
     let written: Vec<&str> = suggestion.from.iter().map(String::as_str).collect();
     let shift = Shift::between(&written, &actual)?;
@@ -135,9 +138,6 @@ fn fitted(file: &DiffFile, at: usize, suggestion: &Suggestion) -> Option<Suggest
 
 /// Where a suggestion's lines stand in the file, when they stand in one place only.
 fn only_place(file: &DiffFile, suggestion: &Suggestion) -> Option<usize> {
-    if suggestion.from.iter().all(|line| line.trim().is_empty()) {
-        return None;
-    }
     let mut places = (0..file.lines.len()).filter(|at| fitted(file, *at, suggestion).is_some());
     let first = places.next()?;
     places.next().is_none().then_some(first)
