@@ -138,96 +138,102 @@ fn a_direct_connection_means_the_default_model() {
     assert!(!call.provider.is_empty());
 }
 
+/// Checks that `body` is refused, and why.
+#[track_caller]
+fn refuse(call: Read, body: Value, reason: &str) {
+    let found = read(call, &body).expect_err(reason).to_string();
+    assert_eq!(found, reason);
+}
+
 #[test]
-fn refuses_what_the_contract_refuses() {
-    let check = |call: Read, body: Value, reason: &str| {
-        let found = read(call, &body).expect_err(reason).to_string();
-        assert_eq!(found, reason);
-    };
+fn refuses_files_that_the_contract_refuses() {
     let body = rails_completion;
-    check(
+    refuse(
         completion,
         with(body(), "/prompt_version", json!("2")),
         "prompt_version has to be an integer, found a string",
     );
-    check(completion, with(body(), "/prompt_version", json!(4)), "prompt_version has to be 1, 2 or 3");
-    check(completion, json!({"prompt_version": 2}), "current_file is required");
-    check(completion, json!([]), "the body has to be an object, found an array");
-    check(completion, with(body(), "/current_file", json!("x")), "current_file has to be an object, found a string");
-    check(completion, without(body(), "/current_file/file_name"), "current_file.file_name is required");
-    check(
+    refuse(completion, with(body(), "/prompt_version", json!(4)), "prompt_version has to be 1, 2 or 3");
+    refuse(completion, json!({"prompt_version": 2}), "current_file is required");
+    refuse(completion, json!([]), "the body has to be an object, found an array");
+    refuse(completion, with(body(), "/current_file", json!("x")), "current_file has to be an object, found a string");
+    refuse(completion, without(body(), "/current_file/file_name"), "current_file.file_name is required");
+    refuse(
         completion,
         without(body(), "/current_file/content_above_cursor"),
         "current_file.content_above_cursor is required",
     );
-    check(
+    refuse(
         completion,
         with(body(), "/current_file/file_name", json!("a".repeat(300))),
         "current_file.file_name has 300 characters, at most 255 are allowed",
     );
-    check(
+    refuse(
         completion,
         with(body(), "/current_file/content_above_cursor", json!("a".repeat(100_001))),
         "current_file.content_above_cursor has 100001 characters, at most 100000 are allowed",
     );
-    check(
+    refuse(
         completion,
         with(body(), "/model_provider", json!("ollama")),
         "model_provider has to be anthropic, vertex-ai, litellm, codestral, fireworks_ai, amazon_q or gitlab",
     );
-    check(
+    refuse(
         completion,
         with(body(), "/model_name", json!("m".repeat(51))),
         "model_name has 51 characters, at most 50 are allowed",
     );
-    check(completion, with(body(), "/telemetry", json!([{"requests": 1}])), "telemetry[0].accepts is required");
-    check(
+    refuse(completion, with(body(), "/telemetry", json!([{"requests": 1}])), "telemetry[0].accepts is required");
+    refuse(
         completion,
         with(body(), "/telemetry", json!([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])),
         "telemetry has 11 items, at most 10 are allowed",
     );
-    check(completion, with(body(), "/context", json!([{"type": "file"}])), "context[0].name is required");
-    check(completion, with(body(), "/context", json!([7])), "context[0] has to be an object, found an integer");
-    check(completion, with(body(), "/prompt", json!([])), "prompt has to be a string, found an array");
-    check(completion, with(body(), "/stream", json!("maybe")), "stream has to be a boolean, found a string");
-    check(generation, with(body(), "/prompt", json!(null)), "prompt is required");
+    refuse(completion, with(body(), "/context", json!([{"type": "file"}])), "context[0].name is required");
+    refuse(completion, with(body(), "/context", json!([7])), "context[0] has to be an object, found an integer");
+    refuse(completion, with(body(), "/prompt", json!([])), "prompt has to be a string, found an array");
+    refuse(completion, with(body(), "/stream", json!("maybe")), "stream has to be a boolean, found a string");
+    refuse(generation, with(body(), "/prompt", json!(null)), "prompt is required");
     let three = with(with(body(), "/prompt_version", json!(3)), "/prompt", json!([{"role": "tool", "content": "x"}]));
-    check(generation, three, "prompt[0].role has to be system, user or assistant");
+    refuse(generation, three, "prompt[0].role has to be system, user or assistant");
+}
 
+#[test]
+fn refuses_components_that_the_contract_refuses() {
     let body = rails_generation;
-    check(suggest, json!({}), "prompt_components is required");
-    check(suggest, json!({"prompt_components": []}), "prompt_components has to be a list of 1 to 100 components");
-    check(
+    refuse(suggest, json!({}), "prompt_components is required");
+    refuse(suggest, json!({"prompt_components": []}), "prompt_components has to be a list of 1 to 100 components");
+    refuse(
         suggest,
         json!({"prompt_components": [{"type": "x", "payload": {}}]}),
         "prompt_components[0].type has to be code_editor_completion, code_editor_generation or code_context",
     );
-    check(
+    refuse(
         suggest,
         with(body(), "/prompt_components/0/payload/model_provider", json!("litellm")),
         "prompt_components[0].payload.model_provider has to be vertex-ai, anthropic or amazon_q, or absent where \
          model_metadata names the model",
     );
-    check(suggest, without(body(), "/prompt_components/0/payload"), "prompt_components[0].payload is required");
-    check(
+    refuse(suggest, without(body(), "/prompt_components/0/payload"), "prompt_components[0].payload is required");
+    refuse(
         suggest,
         with(body(), "/prompt_components/0/payload/prompt_version", json!(2)),
         "prompt_components[0].payload.prompt_version has to be a string, found an integer",
     );
-    check(
+    refuse(
         suggest,
         with(body(), "/prompt_components/0/metadata", json!({"source": "ide"})),
         "prompt_components[0].metadata.version is required",
     );
-    check(suggest, with(body(), "/model_metadata", json!({"provider": "openai"})), "model_metadata.name is required");
+    refuse(suggest, with(body(), "/model_metadata", json!({"provider": "openai"})), "model_metadata.name is required");
     let context = json!({"type": "code_context", "payload": {"type": "file", "name": "a", "content": "b"}});
-    check(
+    refuse(
         suggest,
         json!({"prompt_components": [context]}),
         "prompt_components[0].type has to be a completion or a generation: a context alone asks for nothing",
     );
     let many: Vec<Value> = (0..101).map(|_| context.clone()).collect();
-    check(suggest, json!({"prompt_components": many}), "prompt_components has 101 items, at most 100 are allowed");
+    refuse(suggest, json!({"prompt_components": many}), "prompt_components has 101 items, at most 100 are allowed");
     for text in [&b"{"[..], b"", b"null", b"\xff"] {
         assert!(completion(text).is_err() && generation(text).is_err() && suggest(text).is_err(), "{text:?}");
     }
