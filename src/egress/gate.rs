@@ -4,6 +4,7 @@
 
 use super::error::{Origin, Refusal};
 use super::{EgressError, EgressSettings, Mode, SettingsError};
+use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,8 @@ pub struct Gate {
     mode: Mode,
     https_proxy: Option<String>,
     http_proxy: Option<String>,
+    /// What is reached without a proxy, in lower case.
+    direct: Vec<String>,
 }
 
 /// Scheme, host and port that the configuration named.
@@ -53,7 +56,10 @@ impl Gate {
             Ok(Some(Origin::of(&url).to_string()))
         };
         let (https_proxy, http_proxy) = (proxy("https", &settings.https_proxy)?, proxy("http", &settings.http_proxy)?);
-        Ok(Self { allowed, trusted_hosts, mode: settings.mode, https_proxy, http_proxy })
+        let direct = settings.no_proxy.as_deref().unwrap_or_default().split(',');
+        let direct = direct.map(|host| host.trim().trim_start_matches('.').to_lowercase());
+        let direct = direct.filter(|host| !host.is_empty()).collect();
+        Ok(Self { allowed, trusted_hosts, mode: settings.mode, https_proxy, http_proxy, direct })
     }
 
     /// The address, if its scheme, host and port were named.
@@ -86,9 +92,28 @@ impl Gate {
         }
     }
 
-    /// The proxy that requests of this scheme go through, unless `no_proxy` says otherwise; without its password.
-    pub fn proxy_for(&self, scheme: &str) -> Option<String> {
-        if scheme == "https" { self.https_proxy.clone() } else { self.http_proxy.clone() }
+    /// The proxy that stands between us and `url`, without its password. For messages: the client decides by itself, and
+    /// by the same rules.
+    pub fn proxy_for(&self, url: &Url) -> Option<String> {
+        let proxy = if url.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
+        proxy.clone().filter(|_| !self.is_direct(url))
+    }
+
+    /// Whether every address is reached without a proxy.
+    pub fn is_all_direct(&self) -> bool {
+        self.direct.iter().any(|host| host == "*")
+    }
+
+    fn is_direct(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        self.is_all_direct()
+            || self.direct.iter().any(|direct| match host.parse::<IpAddr>() {
+                Ok(ip) => {
+                    let is_in_network = direct.parse::<IpNet>().is_ok_and(|network| network.contains(&ip));
+                    is_in_network || direct.parse() == Ok(ip)
+                }
+                Err(_) => host.strip_suffix(direct.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            })
     }
 
     fn is_named(&self, url: &Url) -> bool {
@@ -244,6 +269,31 @@ mod tests {
         ] {
             assert_eq!(open.pointed_to(url).is_ok(), configured, "{url}");
             assert_eq!(closed.pointed_to(url).is_ok(), airgap, "{url} in an air gap");
+        }
+    }
+
+    #[test]
+    fn exceptions_from_the_proxy_are_known() {
+        let settings = |no_proxy: &str| EgressSettings {
+            https_proxy: Some("http://me:sesame@proxy:3128".to_owned()),
+            no_proxy: Some(no_proxy.to_owned()),
+            ..EgressSettings::default()
+        };
+        for (no_proxy, url, is_direct) in [
+            ("", "https://gitlab.example.com/", false),
+            ("example.com", "https://gitlab.example.com/", true),
+            (".Example.com", "https://gitlab.example.com/", true),
+            ("ample.com", "https://gitlab.example.com/", false),
+            ("10.0.0.0/8, ::1", "https://10.1.2.3/", true),
+            ("10.0.0.0/8, ::1", "https://[::1]:8443/", true),
+            ("10.0.0.0/8", "https://11.1.2.3/", false),
+            ("*", "https://anything.test/", true),
+            ("", "http://gitlab.example.com/", true),
+        ] {
+            let gate = Gate::new(&settings(no_proxy)).expect("valid");
+            let proxy = gate.proxy_for(&Url::parse(url).expect("a URL"));
+            let expected = (!is_direct).then(|| "http://proxy:3128".to_owned());
+            assert_eq!(proxy, expected, "{no_proxy} {url}");
         }
     }
 

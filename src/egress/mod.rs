@@ -156,12 +156,10 @@ impl Egress {
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("sconce/", env!("CARGO_PKG_VERSION")));
-        let no_proxy = settings.no_proxy.as_deref().unwrap_or_default();
-        // The client takes a lone asterisk for every name, but not for addresses; people mean both.
-        let is_direct = no_proxy.split(',').any(|host| host.trim() == "*");
-        let exceptions = reqwest::NoProxy::from_string(no_proxy);
+        let exceptions = settings.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
         for (scheme, proxy) in [("https", &settings.https_proxy), ("http", &settings.http_proxy)] {
-            let Some(address) = proxy.as_ref().filter(|_| !is_direct) else { continue };
+            // The client takes a lone asterisk for every name, but not for addresses; people mean both.
+            let Some(address) = proxy.as_ref().filter(|_| !gate.is_all_direct()) else { continue };
             let proxy = if scheme == "https" { reqwest::Proxy::https(address) } else { reqwest::Proxy::http(address) };
             let proxy = proxy.map_err(|_| SettingsError::Proxy { scheme })?;
             builder = builder.proxy(proxy.no_proxy(exceptions.clone()));
@@ -185,6 +183,11 @@ impl Egress {
     /// Asks an address whose origin the configuration named; every status is an answer.
     pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, EgressError> {
         self.follow(self.gate.named(ask.url)?, ask).await
+    }
+
+    /// The proxy that requests to `url` go through, without its password.
+    pub fn proxy_for(&self, url: &str) -> Option<String> {
+        self.gate.proxy_for(&Url::parse(url).ok()?)
     }
 
     /// The certificates that a host showed when it was last connected to, its own first.
@@ -224,7 +227,7 @@ impl Egress {
             host: url.host_str().unwrap_or_default().to_owned(),
             timeout: ask.timeout,
             connect_timeout: CONNECT_TIMEOUT,
-            proxy: self.gate.proxy_for(url.scheme()),
+            proxy: self.gate.proxy_for(&url),
         };
         let method = match ask.method {
             Method::Get => reqwest::Method::GET,

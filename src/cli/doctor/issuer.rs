@@ -43,17 +43,15 @@ impl Key {
     }
 }
 
-/// `proxy` is what requests to it go through, if anything.
-pub async fn section(egress: &Egress, url: &str, proxy: Option<String>) -> Section {
-    let mut checks = Vec::new();
-    checks.push(name(url, proxy).await);
+pub async fn section(egress: &Egress, url: &str) -> Section {
+    let mut checks = vec![name(url, egress.proxy_for(url)).await];
     let found = discover(egress, url).await;
-    let certificate = host_of(url).and_then(|host| egress.certificates(&host).into_iter().next());
-    match (&found, certificate) {
+    let chain = host_of(url).map(|host| egress.certificates(&host)).unwrap_or_default();
+    match (&found, chain.is_empty()) {
         (Err(error @ EgressError::Tls { .. }), _) => checks.push(explained("certificate", error)),
-        (_, Some(certificate)) => checks.push(here::validity("certificate", &certificate)),
-        (Ok(_), None) => checks.push(warn("certificate", "none: the connection is not encrypted", "give GitLab HTTPS")),
-        (Err(_), None) => {}
+        (_, false) => checks.extend(chain.iter().map(|certificate| here::validity("certificate", certificate))),
+        (Ok(_), true) => checks.push(warn("certificate", "none: the connection is not encrypted", "give GitLab HTTPS")),
+        (Err(_), true) => {}
     }
     match found {
         Ok(found) => {

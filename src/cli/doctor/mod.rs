@@ -44,11 +44,11 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Result<Findings, CliErro
     let mut sections = vec![here::section(config)];
     let door = serve::egress(config)?;
     if let Some(url) = &config.gitlab.url {
-        sections.push(issuer::section(&door, url, proxy_for(config, url)).await);
+        sections.push(issuer::section(&door, url).await);
     }
     if let Some(url) = &config.gitlab.portal_url {
         // GitLab's own tokens are good without the portal.
-        sections.push(issuer::section(&door, url, proxy_for(config, url)).await.optional());
+        sections.push(issuer::section(&door, url).await.optional());
     }
     let caller = match &args.token_file {
         Some(file) => {
@@ -72,13 +72,6 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Result<Findings, CliErro
     };
     sections.push(probe.section().await);
     Ok(Findings { sections })
-}
-
-/// What requests to `url` go through, for people; exceptions of `egress.no_proxy` are not looked at.
-fn proxy_for(config: &Config, url: &str) -> Option<String> {
-    let egress = &config.egress;
-    let proxy = if url.starts_with("https:") { &egress.https_proxy } else { &egress.http_proxy };
-    proxy.as_ref().filter(|_| egress.no_proxy.is_none()).map(ToString::to_string)
 }
 
 /// The way to the server itself: never through a proxy, and to nobody else.

@@ -61,7 +61,7 @@ async fn issuer(handler: Handler) -> Vec<Check> {
     let server = Server::start(handler).await;
     let config = config(&[("gitlab.url", &server.url)]);
     let door = serve::egress(&config).expect("a door");
-    issuer::section(&door, &server.url, None).await.checks
+    issuer::section(&door, &server.url).await.checks
 }
 
 async fn gateway(handler: Handler, serves_gitlab: bool) -> Vec<Check> {
