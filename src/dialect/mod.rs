@@ -2,4 +2,5 @@
 //!
 //! Has never heard of HTTP: bodies come in as bytes, answers leave as bytes.
 
+pub mod gitlab;
 pub mod openai;

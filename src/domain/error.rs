@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Superseded,
     /// The deadline passed before the answer was complete.
     Deadline,
+    /// The server is not able to answer yet.
+    Starting,
     /// The server is going down and takes no new work.
     ShuttingDown,
     /// A remote lane failed.
@@ -58,6 +60,8 @@ pub enum GenerateError {
     Superseded,
     #[error("not finished within its deadline of {} ms ({phase})", .deadline.as_millis())]
     DeadlineExceeded { deadline: Duration, phase: &'static str, retry_after: Duration },
+    #[error("the server is still starting: {cause}")]
+    Starting { cause: String },
     #[error("the server is shutting down")]
     ShuttingDown,
     #[error("the engine failed on this step: {reason}")]
@@ -77,6 +81,7 @@ impl GenerateError {
             Self::QueueFull { .. } => ErrorKind::Overloaded,
             Self::Superseded => ErrorKind::Superseded,
             Self::DeadlineExceeded { .. } => ErrorKind::Deadline,
+            Self::Starting { .. } => ErrorKind::Starting,
             Self::ShuttingDown => ErrorKind::ShuttingDown,
             Self::StepFailed { .. } => ErrorKind::Internal,
         }
@@ -86,7 +91,7 @@ impl GenerateError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. } | Self::DeadlineExceeded { retry_after, .. } => Some(*retry_after),
-            Self::ShuttingDown => Some(Duration::from_secs(5)),
+            Self::Starting { .. } | Self::ShuttingDown => Some(Duration::from_secs(5)),
             Self::PromptTooLong { .. }
             | Self::PromptEmpty
             | Self::TokenOutOfRange { .. }

@@ -1,5 +1,7 @@
 //! What a lane says while it answers. A stream of these is the only primitive; a whole answer is a fold over it.
 
+use std::time::Duration;
+
 /// One item of an answer's stream. `Started` comes first, exactly one `Finished` comes last; an error replaces whatever
 /// was still to come.
 #[derive(Clone, Debug, PartialEq)]
@@ -8,6 +10,8 @@ pub enum Event {
     Started {
         prompt_tokens: usize,
         cached_tokens: usize,
+        /// From the submission of the job to its first step; what is left until this event is prefill.
+        queue_wait: Duration,
     },
     /// More text, never splitting a UTF-8 character. `logprobs` holds the tokens the text came from, when asked for.
     Text {

@@ -5,6 +5,7 @@ use crate::sampler::SampledToken;
 use crate::tokenizer::{Detokenizer, StopMatcher, Tokenizer};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub(super) type EventSender = mpsc::Sender<Result<Event, GenerateError>>;
@@ -66,11 +67,11 @@ impl Speaker {
     }
 
     /// The prompt has been computed; said once, before the first token.
-    pub(super) fn start(&mut self, cached_tokens: usize) {
+    pub(super) fn start(&mut self, cached_tokens: usize, queue_wait: Duration) {
         if !self.has_started {
             self.has_started = true;
             self.cached_tokens = cached_tokens;
-            self.send(Ok(Event::Started { prompt_tokens: self.prompt_tokens, cached_tokens }));
+            self.send(Ok(Event::Started { prompt_tokens: self.prompt_tokens, cached_tokens, queue_wait }));
         }
     }
 

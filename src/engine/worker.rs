@@ -51,7 +51,14 @@ struct Live {
     deadline: Duration,
     received_us: u64,
     last_token_us: Option<u64>,
-    has_run: bool,
+    /// From its arrival to its first step, once there was one.
+    queue_wait_us: Option<u64>,
+}
+
+impl Live {
+    fn queue_wait(&self) -> Duration {
+        Duration::from_micros(self.queue_wait_us.unwrap_or_default())
+    }
 }
 
 pub(super) struct Settings {
@@ -194,7 +201,7 @@ impl Worker {
                     let Some(Ok(token)) = rows.get(sampled_index) else { continue };
                     let cached_tokens = self.scheduler.cached_tokens(sequence);
                     let Some(live) = self.live.get_mut(&sequence) else { continue };
-                    live.speaker.start(cached_tokens);
+                    live.speaker.start(cached_tokens, live.queue_wait());
                     self.metrics.generated_tokens.inc();
                     match live.last_token_us.replace(now) {
                         Some(before) => self.metrics.inter_token.observe(seconds(now - before)),
@@ -208,7 +215,7 @@ impl Worker {
                 Outcome::Finished { sequence, reason } => {
                     let cached_tokens = self.scheduler.cached_tokens(sequence);
                     if let Some(live) = self.live.get_mut(&sequence) {
-                        live.speaker.start(cached_tokens);
+                        live.speaker.start(cached_tokens, live.queue_wait());
                         live.speaker.finish(reason);
                     }
                     self.end(sequence, "finished");
@@ -275,7 +282,7 @@ impl Worker {
                     deadline: submission.deadline,
                     received_us: submission.received_us,
                     last_token_us: None,
-                    has_run: false,
+                    queue_wait_us: None,
                 };
                 self.live.insert(admission.id, live);
             }
@@ -322,7 +329,7 @@ impl Worker {
         self.abandoned = abandoned;
         for sequence in self.scheduler.expire((self.clock)()) {
             let Some(live) = self.live.get(&sequence) else { continue };
-            let phase = match (live.has_run, live.last_token_us) {
+            let phase = match (live.queue_wait_us.is_some(), live.last_token_us) {
                 (false, _) => "it was still waiting for a place",
                 (true, None) => "its prompt was still being computed",
                 (true, Some(_)) => "it was being generated",
@@ -337,9 +344,9 @@ impl Worker {
         let now = (self.clock)();
         for sequence in sequences {
             if let Some(live) = self.live.get_mut(&sequence)
-                && !live.has_run
+                && live.queue_wait_us.is_none()
             {
-                live.has_run = true;
+                live.queue_wait_us = Some(now - live.received_us);
                 self.metrics.queue_wait.observe(seconds(now - live.received_us));
             }
         }

@@ -3,8 +3,16 @@
 //!
 //! Pure: knows no wire format, no HTTP and no model's special tokens. The prompt texts are our own.
 
+pub mod agent;
+pub mod chat;
+pub mod completion;
 mod family;
+pub mod generation;
+pub mod language;
+mod output;
+pub mod prompts;
 mod shape;
+mod text;
 
 pub use family::Family;
 pub use shape::{Flow, Plain, Shape, shape_whole};

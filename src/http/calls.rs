@@ -1,14 +1,18 @@
 //! The two endpoints that generate: understand, choose a lane, and answer whole or as a stream.
 
+use super::access::Access;
 use super::choices::Choices;
 use super::error::{EdgeError, Failure, json};
 use super::headers::{CallOptions, check_json};
 use super::record::CallRecord;
-use super::stream::EventBody;
+use super::stream::{EventBody, Speak, Told};
 use super::{AppState, body};
 use crate::auth::Principal;
-use crate::dialect::openai::{self, Call, Delivery, Head, RequestError, RequestLimits, Speaker, Ticket, Whole};
-use crate::domain::{CallId, Class, GenerateError};
+use crate::dialect::openai::{
+    self, Call, Delivery, Head, KEEP_ALIVE, RequestError, RequestLimits, Speaker, Ticket, Whole, error_event,
+};
+use crate::domain::{CallId, Class, Event, GenerateError};
+use crate::feature::Flow;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -26,6 +30,7 @@ type Understand = fn(&[u8], &RequestLimits) -> Result<Call, RequestError>;
 pub(super) struct Caller {
     pub id: CallId,
     pub principal: Principal,
+    pub access: Access,
 }
 
 pub(super) async fn completions(
@@ -45,7 +50,7 @@ pub(super) async fn chat_completions(
 }
 
 async fn answer(state: &AppState, caller: Caller, request: Request, class: Class, understand: Understand) -> Response {
-    let mut record = CallRecord::begin(state.metrics.clone(), &caller.principal, class);
+    let mut record = CallRecord::begin(state.metrics.clone(), caller.access.clone(), class);
     let started = match start(state, &caller, request, understand, &mut record).await {
         Ok(started) => started,
         Err(failure) => return failed(record, failure),
@@ -82,15 +87,13 @@ async fn start(
     record: &mut CallRecord,
 ) -> Result<Started, Failure> {
     let (parts, body) = request.into_parts();
-    if state.health.is_stopping() {
-        return Err(GenerateError::ShuttingDown.into());
-    }
+    state.health.check()?;
     check_json(&parts.headers)?;
     let options = CallOptions::read(&parts.headers, &caller.principal, &state.limits)?;
     let body = body::read(&parts.headers, body, &state.limits).await?;
     let mut call = understand(&body, &state.limits.request)?;
     drop(body);
-    let lane = state.routes.find(&call.model)?;
+    let lane = state.routes().find(&call.model)?;
     let ticket = ticket(caller, options, &call);
     record.routed(&call.model, ticket.class);
     let head = Head::new(&call, &caller.id, (state.unix_time)());
@@ -127,25 +130,20 @@ async fn whole(head: Head, mut choices: Choices, mut record: CallRecord) -> Resp
             Err(error) => return failed(record, error.into()),
         }
     }
-    record.responding(StatusCode::OK.as_u16());
     record.finish();
     json(StatusCode::OK, answer.into_body())
 }
 
 /// Waits for the first event, so that a call which fails before it has begun gets a status of its own; but not for so
 /// long that a proxy would lose patience.
-async fn streamed(state: &AppState, speaker: Speaker, mut choices: Choices, mut record: CallRecord) -> Response {
+async fn streamed(state: &AppState, speaker: Speaker, mut choices: Choices, record: CallRecord) -> Response {
     let interval = state.limits.keep_alive_interval;
     let body = match timeout(interval, choices.next()).await {
         Ok(Some((_, Err(error)))) => return failed(record, error.into()),
         Ok(Some((choice_index, Ok(event)))) => {
-            record.responding(StatusCode::OK.as_u16());
             EventBody::begun(choices, (choice_index, event), speaker, record, interval)
         }
-        Ok(None) | Err(_) => {
-            record.responding(StatusCode::OK.as_u16());
-            EventBody::silent(choices, speaker, record, interval)
-        }
+        Ok(None) | Err(_) => EventBody::silent(choices, speaker, record, interval),
     };
     let headers = [
         (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
@@ -156,7 +154,27 @@ async fn streamed(state: &AppState, speaker: Speaker, mut choices: Choices, mut 
     (headers, Body::new(body)).into_response()
 }
 
+impl Speak for Speaker {
+    fn say(&mut self, choice_index: usize, event: Event, out: &mut Vec<u8>) -> Flow {
+        Speaker::say(self, choice_index, event, out);
+        Flow::More
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        Speaker::finish(self, out);
+    }
+
+    fn fail(&mut self, error: &GenerateError, out: &mut Vec<u8>) -> Told {
+        error_event(error, out);
+        Told::InWords
+    }
+
+    fn keep_alive(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(KEEP_ALIVE);
+    }
+}
+
 fn failed(mut record: CallRecord, failure: Failure) -> Response {
-    record.fail(failure.clone());
+    record.fail(&failure);
     failure.into_response()
 }

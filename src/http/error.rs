@@ -55,6 +55,8 @@ pub(super) enum EdgeError {
         "this server has no authentication and answers no web pages of other origins: configure API keys to use it from there"
     )]
     ForeignOrigin,
+    #[error("this server does not answer to your address: it is not in access.allow")]
+    ForeignClient,
 }
 
 impl EdgeError {
@@ -62,7 +64,7 @@ impl EdgeError {
         match self {
             Self::UnknownPath { .. } => ErrorKind::NotFound,
             Self::BodyTooLarge { .. } => ErrorKind::TooLarge,
-            Self::ForeignHost | Self::ForeignOrigin => ErrorKind::Forbidden,
+            Self::ForeignHost | Self::ForeignOrigin | Self::ForeignClient => ErrorKind::Forbidden,
             Self::Method { .. }
             | Self::ContentType
             | Self::ContentEncoding
@@ -73,7 +75,7 @@ impl EdgeError {
     }
 
     /// HTTP has finer words than [`ErrorKind`] for its own affairs.
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -83,7 +85,8 @@ impl EdgeError {
             | Self::BodyBroken
             | Self::Header { .. }
             | Self::ForeignHost
-            | Self::ForeignOrigin => status_of(self.kind()),
+            | Self::ForeignOrigin
+            | Self::ForeignClient => status_of(self.kind()),
         }
     }
 }
@@ -175,7 +178,7 @@ fn status_of(kind: ErrorKind) -> StatusCode {
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Superseded => StatusCode::CONFLICT,
-        ErrorKind::Deadline | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Deadline | ErrorKind::Starting | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Upstream => StatusCode::BAD_GATEWAY,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

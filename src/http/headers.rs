@@ -101,8 +101,15 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// A header as it may be written to a log: in visible ASCII and not endless, or not at all.
+pub(super) fn plain(headers: &HeaderMap, name: &'static str) -> Option<String> {
+    const LENGTH_MAX: usize = 256;
+    let text = headers.get(name)?.to_str().ok()?;
+    (!text.is_empty() && text.len() <= LENGTH_MAX).then(|| text.to_owned())
+}
+
 /// Two headers of one name are how a request is made to look different to two readers.
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, EdgeError> {
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, EdgeError> {
     let mut values = headers.get_all(name).iter();
     let value = values.next();
     if values.next().is_some() {

@@ -1,5 +1,6 @@
 //! Whether this process can answer: set by whoever knows, read from memory by `/monitoring/ready` and by every call.
 
+use crate::domain::GenerateError;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -41,6 +42,16 @@ impl Health {
 
     pub fn readiness(&self) -> Readiness {
         self.state.borrow().clone()
+    }
+
+    /// Errors if no call can be taken: the models are not there yet, or the process is about to end.
+    pub(super) fn check(&self) -> Result<(), GenerateError> {
+        match &*self.state.borrow() {
+            Readiness::Starting { cause } => Err(GenerateError::Starting { cause: cause.clone() }),
+            Readiness::Stopping => Err(GenerateError::ShuttingDown),
+            // A failed engine says so itself, and other engines may be well.
+            Readiness::Ready | Readiness::Failed { .. } => Ok(()),
+        }
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -1,12 +1,17 @@
-//! Connections: accepts, bounds and ends them. HTTP/1.1 and HTTP/2 without TLS on one port.
+//! Connections: accepts, bounds and ends them. HTTP/1.1 and HTTP/2 on one port, with TLS or without.
 
 use super::connection::Guarded;
+use super::peer::Peer;
+use super::tls::{Stream, TlsError, TlsListener};
 use super::{Health, HttpLimits, Readiness};
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tower::ServiceExt as _;
 
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +34,13 @@ pub struct Drained {
 /// From the first moment of a shutdown `health` says [`Readiness::Stopping`]; connections are still accepted, so that
 /// new callers are told to go elsewhere instead of being reset. Dropping the future aborts every connection at once.
 pub async fn serve_http(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     app: Router,
     health: Health,
     limits: HttpLimits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
-    let server = Server { listener, app, builder: builder(&limits), slots: slots(&limits), limits };
+    let server = Server { listener: listener.into(), app, builder: builder(&limits), slots: slots(&limits), limits };
     let drain = watch::Sender::new(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -50,8 +56,22 @@ pub async fn serve_http(
     server.drain(connections, &drain).await
 }
 
+/// A port, and what a connection to it has to go through before it speaks HTTP.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: TcpListener,
+    /// `None` speaks plain HTTP.
+    pub tls: Option<Arc<TlsListener>>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
 struct Server {
-    listener: TcpListener,
+    listener: Listener,
     app: Router,
     builder: auto::Builder<TokioExecutor>,
     slots: Arc<Semaphore>,
@@ -61,6 +81,7 @@ struct Server {
 /// An accepted connection and its place among [`HttpLimits::connections_max`].
 struct Accepted {
     socket: TcpStream,
+    peer: Peer,
     slot: OwnedSemaphorePermit,
 }
 
@@ -68,8 +89,8 @@ impl Server {
     async fn accept(&self) -> Accepted {
         let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         loop {
-            match accept(&self.listener).await {
-                Ok(socket) => return Accepted { socket, slot },
+            match accept(&self.listener.socket).await {
+                Ok((socket, peer)) => return Accepted { socket, peer: Peer(peer), slot },
                 Err(error) => {
                     // Out of file descriptors, most likely: trying again at once would spin.
                     const PAUSE: Duration = Duration::from_millis(100);
@@ -82,12 +103,26 @@ impl Server {
 
     fn spawn(&self, accepted: Accepted, drain: &watch::Sender<()>, connections: &mut JoinSet<()>) {
         let builder = self.builder.clone();
-        let service = TowerToHyperService::new(self.app.clone());
-        let guarded = Guarded::new(accepted.socket, self.limits.header_read_timeout, self.limits.write_stall_timeout);
+        let peer = accepted.peer;
+        let service = self.app.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let service = TowerToHyperService::new(service);
+        let tls = self.listener.tls.clone();
+        let (preface_timeout, write_stall_timeout) = (self.limits.header_read_timeout, self.limits.write_stall_timeout);
         // Subscribed here and not in the task: a connection accepted during the shutdown is not told to close before
         // it could ask anything.
         let mut draining = drain.subscribe();
         connections.spawn(async move {
+            let socket = match shake_hands(tls, accepted.socket).await {
+                Ok(socket) => socket,
+                Err(error) => {
+                    tracing::info!(%peer, %error, "a connection did not get through TLS");
+                    return;
+                }
+            };
+            let guarded = Guarded::new(socket, preface_timeout, write_stall_timeout);
             let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), service));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -124,12 +159,19 @@ impl Server {
     }
 }
 
+async fn shake_hands(tls: Option<Arc<TlsListener>>, socket: TcpStream) -> Result<Stream, TlsError> {
+    match tls {
+        None => Ok(Stream::Plain(socket)),
+        Some(tls) => tls.accept(socket).await.map(|socket| Stream::Tls(Box::new(socket))),
+    }
+}
+
 /// Accepts one connection, with Nagle's algorithm off: a token must not wait for the acknowledgement of the one before
 /// it, which a client delays by 40 ms.
-pub async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (socket, _) = listener.accept().await?;
+pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = listener.accept().await?;
     socket.set_nodelay(true)?;
-    Ok(socket)
+    Ok((socket, peer))
 }
 
 fn slots(limits: &HttpLimits) -> Arc<Semaphore> {

@@ -1,13 +1,12 @@
-//! A streamed answer: events in, server-sent events out, at the pace of the client.
+//! A streamed answer: events in, bytes of a dialect out, at the pace of the client.
 
 use super::choices::Choices;
 use super::record::CallRecord;
-use crate::dialect::openai::{KEEP_ALIVE, Speaker, error_event};
 use crate::domain::{Event, GenerateError};
+use crate::feature::Flow;
 use axum::body::Bytes;
 use futures::stream::Stream as _;
 use hyper::body::{Body, Frame};
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,53 +16,102 @@ use tracing::Span;
 /// Events that are ready together leave together, up to about this much.
 const FRAME_BYTES: usize = 16 * 1024;
 
+/// How a dialect puts events into words.
+pub(super) trait Speak: Send {
+    /// Appends what `event` makes a client hear, which may be nothing, and says whether there is use for more.
+    fn say(&mut self, choice_index: usize, event: Event, out: &mut Vec<u8>) -> Flow;
+    /// Appends the end of a stream that went well.
+    fn finish(&mut self, out: &mut Vec<u8>);
+    /// Appends what a client hears of a failure.
+    fn fail(&mut self, error: &GenerateError, out: &mut Vec<u8>) -> Told;
+    /// Appends a sign of life; nothing where the format has none.
+    fn keep_alive(&mut self, out: &mut Vec<u8>);
+}
+
+/// Whether a client can have understood a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    InWords,
+    /// The format has no word for it: only a connection that breaks tells a broken answer from a short one.
+    ByBreaking,
+}
+
+/// Ends a connection in the middle of an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub(super) struct BrokenOff;
+
 /// The body of a streamed answer. Asks the lane for an event only when the connection asks for bytes, so a slow reader
 /// slows its lane instead of filling memory. Dropping it cancels the call.
-pub(super) struct EventBody {
+pub(super) struct EventBody<S> {
     /// `None` once the end has been said.
     choices: Option<Choices>,
-    speaker: Speaker,
+    speaker: S,
     record: CallRecord,
     /// Said, but not yet sent.
     pending: Vec<u8>,
+    is_broken: bool,
     keep_alive: KeepAlive,
     span: Span,
 }
 
-impl EventBody {
+impl<S: Speak> EventBody<S> {
     /// A body whose first bytes are a sign of life.
-    pub(super) fn silent(choices: Choices, speaker: Speaker, record: CallRecord, interval: Duration) -> Self {
-        let keep_alive = KeepAlive::new(interval);
-        let span = Span::current();
-        Self { choices: Some(choices), speaker, record, pending: KEEP_ALIVE.to_vec(), keep_alive, span }
+    pub(super) fn silent(choices: Choices, mut speaker: S, record: CallRecord, interval: Duration) -> Self {
+        let mut pending = Vec::new();
+        speaker.keep_alive(&mut pending);
+        Self::new(choices, speaker, record, pending, interval)
     }
 
     /// A body that begins with `first`.
     pub(super) fn begun(
         choices: Choices,
         first: (usize, Event),
-        speaker: Speaker,
+        speaker: S,
         record: CallRecord,
         interval: Duration,
     ) -> Self {
-        let mut body = Self::silent(choices, speaker, record, interval);
-        body.pending.clear();
+        let mut body = Self::new(choices, speaker, record, Vec::new(), interval);
         body.hear(first.0, Ok(first.1));
         body
+    }
+
+    /// A body whose beginning was said before: `pending` are its first bytes.
+    pub(super) fn resumed(
+        choices: Choices,
+        speaker: S,
+        record: CallRecord,
+        pending: Vec<u8>,
+        interval: Duration,
+    ) -> Self {
+        Self::new(choices, speaker, record, pending, interval)
+    }
+
+    fn new(choices: Choices, speaker: S, record: CallRecord, pending: Vec<u8>, interval: Duration) -> Self {
+        let (keep_alive, span) = (KeepAlive::new(interval), Span::current());
+        Self { choices: Some(choices), speaker, record, pending, is_broken: false, keep_alive, span }
     }
 
     fn hear(&mut self, choice_index: usize, said: Result<Event, GenerateError>) {
         match said {
             Ok(event) => {
                 self.record.hear(&event);
-                self.speaker.say(choice_index, event, &mut self.pending);
+                if self.speaker.say(choice_index, event, &mut self.pending) == Flow::Enough {
+                    self.end();
+                }
             }
             Err(error) => {
-                error_event(&error, &mut self.pending);
-                self.record.fail(error.into());
+                self.is_broken = self.speaker.fail(&error, &mut self.pending) == Told::ByBreaking;
+                self.record.fail(&error);
                 self.choices = None;
             }
         }
+    }
+
+    fn end(&mut self) {
+        self.speaker.finish(&mut self.pending);
+        self.record.finish();
+        self.choices = None;
     }
 
     /// Takes in what the lane has to say, until it has nothing more or there is enough to send.
@@ -73,40 +121,36 @@ impl EventBody {
             match Pin::new(choices).poll_next(context) {
                 Poll::Pending => return,
                 Poll::Ready(Some((choice_index, said))) => self.hear(choice_index, said),
-                Poll::Ready(None) => {
-                    self.speaker.finish(&mut self.pending);
-                    self.record.finish();
-                    self.choices = None;
-                }
+                Poll::Ready(None) => self.end(),
             }
         }
     }
 }
 
-impl Body for EventBody {
+impl<S: Speak + Unpin> Body for EventBody<S> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         let _entered = this.span.clone().entered();
         this.listen(context);
-        if this.pending.is_empty() {
+        while this.pending.is_empty() {
             if this.choices.is_none() {
-                return Poll::Ready(None);
+                return Poll::Ready(std::mem::take(&mut this.is_broken).then_some(Err(BrokenOff)));
             }
             std::task::ready!(this.keep_alive.poll(context));
-            this.pending.extend_from_slice(KEEP_ALIVE);
+            this.speaker.keep_alive(&mut this.pending);
         }
         this.keep_alive.sent();
         Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.pending).into()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.choices.is_none() && self.pending.is_empty()
+        self.choices.is_none() && self.pending.is_empty() && !self.is_broken
     }
 }
 

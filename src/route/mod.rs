@@ -1,8 +1,13 @@
-//! Picks the lane that answers a call. Today a model name leads to exactly one lane.
+//! Picks the lane that answers a call: a model's name leads to exactly one.
 //!
 //! Sees lanes only as `dyn Generate` and has never heard of HTTP or of an engine.
 
+mod choice;
+
+pub use choice::{DEFAULT_FEATURE, FeatureModels, Wanted};
+
 use crate::domain::{ErrorKind, Generate, ModelInfo};
+use choice::how_to_serve;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +15,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Lane {
     pub info: ModelInfo,
+    /// More names of it, for calls of GitLab's.
+    pub aliases: Vec<String>,
     pub lane: Arc<dyn Generate>,
 }
 
@@ -23,9 +30,15 @@ impl fmt::Debug for Lane {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     lanes: Vec<Lane>,
+    features: FeatureModels,
 }
 
 impl Routes {
+    /// No lanes at all.
+    pub const fn none() -> Self {
+        Self { lanes: Vec::new(), features: FeatureModels::none() }
+    }
+
     /// Errors if two lanes have one name.
     pub fn new(lanes: Vec<Lane>) -> Result<Self, RouteError> {
         for (index, lane) in lanes.iter().enumerate() {
@@ -33,7 +46,7 @@ impl Routes {
                 return Err(RouteError::DuplicateModel { name: lane.info.name.clone() });
             }
         }
-        Ok(Self { lanes })
+        Ok(Self { lanes, features: FeatureModels::default() })
     }
 
     /// The lane that serves the model called `name`. Names are compared exactly.
@@ -54,6 +67,10 @@ impl Routes {
 pub enum RouteError {
     #[error("the model {asked} does not exist here{}; served: {}", hint(.suggestion), list(.served))]
     UnknownModel { asked: String, suggestion: Option<String>, served: Vec<String> },
+    #[error("no model called {asked} is served here, and no remote provider is configured: {}", how_to_serve(.suggestion, .served))]
+    NotServed { asked: String, suggestion: Option<String>, served: Vec<String> },
+    #[error("features.{feature} names the model {model:?}, which is not served; served: {}", list(.served))]
+    FeatureModel { feature: String, model: String, served: Vec<String> },
     #[error("two models are called {name:?}: give each its own name")]
     DuplicateModel { name: String },
 }
@@ -61,8 +78,8 @@ pub enum RouteError {
 impl RouteError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } => ErrorKind::NotFound,
-            Self::DuplicateModel { .. } => ErrorKind::Internal,
+            Self::UnknownModel { .. } | Self::NotServed { .. } => ErrorKind::NotFound,
+            Self::FeatureModel { .. } | Self::DuplicateModel { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -113,7 +130,7 @@ mod tests {
         }
     }
 
-    fn lane(name: &str) -> Lane {
+    pub(super) fn lane(name: &str) -> Lane {
         let info = ModelInfo {
             name: name.to_owned(),
             architecture: "llama".to_owned(),
@@ -124,7 +141,7 @@ mod tests {
             has_chat: false,
             created: 0,
         };
-        Lane { info, lane: Arc::new(Silent) }
+        Lane { info, aliases: Vec::new(), lane: Arc::new(Silent) }
     }
 
     #[test]

@@ -8,8 +8,11 @@ pub struct Banner<'a> {
     pub models: Vec<&'a ModelInfo>,
     /// The address really listened on, its port never 0.
     pub listen: SocketAddr,
+    pub is_tls: bool,
     pub metrics: Option<SocketAddr>,
     pub num_keys: usize,
+    /// The GitLab whose gateway this is.
+    pub gitlab: Option<&'a str>,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -21,12 +24,20 @@ impl fmt::Display for Banner<'_> {
             writeln!(formatter, "  {label:<15} {}", Description(info))?;
             label = "";
         }
-        writeln!(formatter, "  {:<15} http://{}", "listening", self.listen)?;
+        writeln!(formatter, "  {:<15} {}://{}", "listening", self.scheme(), self.listen)?;
         match self.metrics {
             Some(metrics) => writeln!(formatter, "  {:<15} http://{metrics}/metrics", "metrics")?,
             None => writeln!(formatter, "  {:<15} off", "metrics")?,
         }
+        if let Some(gitlab) = self.gitlab {
+            writeln!(formatter, "  {:<15} {gitlab}, by its tokens", "GitLab")?;
+        }
         match self.num_keys {
+            0 if self.gitlab.is_some() => writeln!(
+                formatter,
+                "  {:<15} closed to others than GitLab (`sconce key new NAME` makes a key)",
+                "OpenAI's API"
+            )?,
             0 => writeln!(
                 formatter,
                 "  {:<15} off: whoever can reach this address may use it (`sconce key new NAME` makes a key)",
@@ -36,6 +47,9 @@ impl fmt::Display for Banner<'_> {
             number => writeln!(formatter, "  {:<15} on, {number} keys", "authentication")?,
         }
         writeln!(formatter, "  {:<15} off: nothing leaves this machine", "remote models")?;
+        if self.num_keys == 0 && self.gitlab.is_some() {
+            return Ok(());
+        }
         writeln!(formatter)?;
         writeln!(formatter, "Try it:")?;
         writeln!(formatter)?;
@@ -44,6 +58,10 @@ impl fmt::Display for Banner<'_> {
 }
 
 impl Banner<'_> {
+    fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+
     /// A command that works as it stands, but for the key where one is needed.
     fn curl(&self) -> String {
         let model = self.models.first().map_or("", |info| &info.name);
@@ -59,9 +77,9 @@ impl Banner<'_> {
             _ => ("completions", r#""prompt":"def add(a, b):","max_tokens":16,"temperature":0"#),
         };
         let key = if self.num_keys > 0 { "-H \"Authorization: Bearer $SCONCE_KEY\" " } else { "" };
-        let address = reachable(self.listen);
+        let (scheme, address) = (self.scheme(), reachable(self.listen));
         format!(
-            r#"curl http://{address}/v1/{path} {key}-H 'Content-Type: application/json' -d '{{"model":"{model}",{ask}}}'"#
+            r#"curl {scheme}://{address}/v1/{path} {key}-H 'Content-Type: application/json' -d '{{"model":"{model}",{ask}}}'"#
         )
     }
 }
@@ -134,7 +152,9 @@ mod tests {
             models: vec![&info],
             listen: "127.0.0.1:4711".parse().expect("an address"),
             metrics: None,
+            is_tls: false,
             num_keys: 0,
+            gitlab: None,
         };
         let text = banner.to_string();
         for part in [
@@ -159,7 +179,8 @@ mod tests {
         for (has_infill, has_chat) in [(true, true), (false, true), (false, false)] {
             let info = ModelInfo { has_infill, has_chat, ..info() };
             let listen = "127.0.0.1:1".parse().expect("an address");
-            let curl = Banner { models: vec![&info], listen, metrics: None, num_keys: 0 }.curl();
+            let curl =
+                Banner { models: vec![&info], listen, is_tls: false, metrics: None, num_keys: 0, gitlab: None }.curl();
             let body = curl.split('\'').rev().nth(1).expect("a quoted body");
             let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
             assert_eq!(body["model"], "tiny");

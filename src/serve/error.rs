@@ -1,8 +1,11 @@
 //! Why serving, or loading for another verb, did not begin.
 
-use crate::auth::{KeyError, KeyFileError};
+use crate::auth::gitlab::{GitlabAuthSetupError, OwnKeyError};
+use crate::auth::{KeyError, KeyFileError, NetworkError};
 use crate::catalog::CatalogError;
+use crate::egress::SettingsError;
 use crate::engine::{LoadError, MemoryError};
+use crate::http::TlsFileError;
 use crate::route::RouteError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +38,16 @@ pub enum ServeError {
     PortTaken { setting: &'static str, listen: SocketAddr, remedy: &'static str },
     #[error("{setting}: cannot listen on {listen}: {source}")]
     Listen { setting: &'static str, listen: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    OwnKeys(#[from] OwnKeyError),
+    #[error(transparent)]
+    GitlabAuth(#[from] GitlabAuthSetupError),
+    #[error(transparent)]
+    Egress(#[from] SettingsError),
+    #[error(transparent)]
+    AllowList(#[from] NetworkError),
+    #[error("tls: {0}")]
+    Tls(#[from] TlsFileError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("no runtime for the server: {0}")]

@@ -4,6 +4,7 @@
 
 mod banner;
 mod error;
+mod gitlab;
 mod keys;
 mod listen;
 mod loading;
@@ -12,20 +13,27 @@ mod signals;
 
 pub use banner::count;
 pub use error::ServeError;
+pub use gitlab::{DOCS_FILE, KeysByEgress, egress};
 pub use loading::{EMBEDDED_NAME, Wanted, load, plan, wanted};
 pub use logging::start as start_logging;
 
+use crate::auth::Auth;
+use crate::auth::gitlab::GitlabAuth;
 use crate::catalog::Catalog;
 use crate::config::{Config, Limits, Server};
 use crate::dialect::openai::RequestLimits;
 use crate::domain::ModelInfo;
 use crate::engine::{self, Engine, Plan};
-use crate::http::{AppState, CallLimits, Drained, Health, HttpLimits, Readiness, app, metrics_app, serve_http};
-use crate::route::{Lane, Routes};
+use crate::http::{
+    AppState, CallLimits, Drained, Gate, Health, HttpLimits, Listener, Readiness, TlsListener, app, metrics_app,
+    serve_http,
+};
+use crate::route::{FeatureModels, Lane, Routes};
 use banner::Banner;
-use keys::Gate;
 use signals::Signals;
 use std::io::Write as _;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -48,11 +56,39 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 
 async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
-    let gate = keys::gate(&config.auth)?;
-    // Before the models: a taken port should not be found out after a minute of loading.
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let gate = gate(&config)?;
+    // Before the models: a taken port should not be found out after a minute of loading, and whoever asks meanwhile is
+    // told that there is nothing yet.
     let listener = listen::api(config.server.listen)?;
     let metrics_listener = listen::metrics(config.metrics.as_ref())?;
+    let tls = tls(&config)?;
     let registry = prometheus::Registry::new();
+    let health = Health::new(Readiness::Starting { cause: "the models are being loaded".to_owned() });
+    let listen = listener.local_addr().map_err(ServeError::Banner)?;
+    let metrics = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let num_keys = gate.num_keys;
+    let gitlab_auth = gate.http.gitlab.auth.clone();
+    let limits = call_limits(&config.server, &config.limits);
+    let state = AppState::without_routes(gate.http, health.clone(), limits, &registry)?;
+    let http_limits = http_limits(&config.server);
+    let (stop, stopped) = oneshot::channel();
+    let serving = {
+        let stopped = async { drop(stopped.await) };
+        let listener = Listener { socket: listener, tls: tls.clone() };
+        serve_http(listener, app(state.clone()), health.clone(), http_limits.clone(), stopped)
+    };
+    let mut serving = pin!(serving);
+    let beside = async {
+        tokio::join!(
+            async { optional(gitlab_auth.map(GitlabAuth::keep_fresh)).await },
+            async { optional(tls.clone().map(TlsListener::keep_fresh)).await },
+            serve_metrics(metrics_listener, registry.clone(), http_limits),
+        );
+    };
+    let mut beside = pin!(beside);
     let loading = tokio::task::spawn_blocking({
         let (config, registry) = (config.clone(), registry.clone());
         move || load_all(&config, &registry)
@@ -63,34 +99,61 @@ async fn serve(config: Config) -> Result<(), ServeError> {
             tracing::info!(signal, "stopped while loading");
             return Ok(());
         }
+        _ = serving.as_mut() => return Ok(()),
+        () = beside.as_mut() => return Ok(()),
     };
-    let health = Health::new(Readiness::Ready);
-    let routes = Routes::new(engines.iter().map(lane).collect())?;
-    let Gate { auth, num_keys } = gate;
-    let limits = call_limits(&config.server, &config.limits);
-    let state = AppState::new(routes, auth, health.clone(), limits, &registry)?;
-    let http_limits = http_limits(&config.server);
-    let banner = Banner {
-        models: engines.iter().map(Engine::info).collect(),
-        listen: listener.local_addr().map_err(ServeError::Banner)?,
-        metrics: metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
-        num_keys,
-    };
-    print(&banner)?;
-    let (stop, stopped) = oneshot::channel();
-    let serving = async {
-        let stopped = async { drop(stopped.await) };
-        serve_http(listener, app(state), health.clone(), http_limits.clone(), stopped).await
-    };
+    state.open(routes(&engines, &config)?);
+    health.set(Readiness::Ready);
+    let models = engines.iter().map(Engine::info).collect();
+    let gitlab = config.gitlab.url.as_deref();
+    print(&Banner { models, listen, is_tls: tls.is_some(), metrics, num_keys, gitlab })?;
     tokio::select! {
         drained = serving => say_goodbye(drained),
         () = wait_for_signals(&mut signals, stop) => tracing::warn!("second signal: ended at once"),
         () = watch(&engines, &health) => {}
-        () = serve_metrics(metrics_listener, registry, http_limits.clone()) => {}
+        () = beside => {}
     }
     let stopped = tokio::task::spawn_blocking(|| engines.into_iter().for_each(Engine::stop)).await;
     stopped.expect("stopping an engine does not panic");
     Ok(())
+}
+
+/// Runs what there is to run for ever; without it, waits for ever.
+async fn optional(task: Option<impl Future<Output = ()>>) {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who may call what.
+struct Gates {
+    http: Gate,
+    num_keys: usize,
+}
+
+fn gate(config: &Config) -> Result<Gates, ServeError> {
+    let keys::Gate { auth, num_keys } = keys::gate(&config.auth)?;
+    let gitlab = gitlab::gitlab(config)?;
+    // A gateway that other machines reach has no door without a lock: GitLab's tokens do not open this one.
+    let auth = match auth {
+        Auth::Disabled if gitlab.settings.is_enabled && gitlab.settings.is_authenticated => Auth::Closed,
+        auth => auth,
+    };
+    let allow_list = gitlab::allow_list(&config.access)?;
+    Ok(Gates { http: Gate { auth, gitlab, allow_list }, num_keys })
+}
+
+fn tls(config: &Config) -> Result<Option<Arc<TlsListener>>, ServeError> {
+    let Some(files) = config.tls.listener.clone() else { return Ok(None) };
+    let timeout = config.server.header_read_timeout;
+    Ok(Some(Arc::new(TlsListener::load(files.cert_file, files.key_file, timeout)?)))
+}
+
+fn routes(engines: &[Engine], config: &Config) -> Result<Routes, ServeError> {
+    let lanes = engines.iter().map(|engine| lane(engine, config)).collect();
+    let features = config.features.iter().map(|(feature, model)| ((*feature).to_owned(), model.clone())).collect();
+    Ok(Routes::new(lanes)?.with_features(FeatureModels::new(features))?)
 }
 
 fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engine>, ServeError> {
@@ -117,9 +180,11 @@ fn warn_of_short_context(plan: &Plan) {
     }
 }
 
-fn lane(engine: &Engine) -> Lane {
+fn lane(engine: &Engine, config: &Config) -> Lane {
     let info: &ModelInfo = engine.info();
-    Lane { info: info.clone(), lane: engine.handle() }
+    let configured = config.models.iter().find(|model| model.name == info.name).map(|model| &model.aliases);
+    let aliases = configured.unwrap_or(&config.catalog.embedded_aliases).clone();
+    Lane { info: info.clone(), aliases, lane: engine.handle() }
 }
 
 /// Resolves at the second signal; the first begins the drain.

@@ -2,6 +2,7 @@
 //!
 //! Knows nobody.
 
+pub mod gitlab;
 pub mod json;
 pub mod openai;
 pub mod read;

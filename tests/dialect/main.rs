@@ -8,6 +8,7 @@ mod refused;
 use sconce::dialect::openai::{Call, Head, RequestLimits, Speaker, Ticket, Whole};
 use sconce::domain::{CacheSalt, CallId, Event, FinishReason, Job, SessionKey, TokenLogprob, TopLogprob, Usage};
 use std::sync::Arc;
+use std::time::Duration;
 
 const CREATED: u64 = 1_700_000_000;
 
@@ -51,7 +52,7 @@ fn spoken(call: &Call, events: Vec<(usize, Event)>) -> String {
 }
 
 fn started() -> Event {
-    Event::Started { prompt_tokens: 5, cached_tokens: 2 }
+    Event::Started { prompt_tokens: 5, cached_tokens: 2, queue_wait: Duration::ZERO }
 }
 
 fn text(text: &str) -> Event {

@@ -30,7 +30,7 @@ pub fn state(lane: Arc<dyn Generate>) -> AppState {
 }
 
 pub fn state_with(lane: Arc<dyn Generate>, auth: Auth, limits: CallLimits) -> AppState {
-    let lane = Lane { info: super::support::model("m"), lane };
+    let lane = Lane { info: super::support::model("m"), aliases: Vec::new(), lane };
     let routes = Routes::new(vec![lane]).expect("one name");
     let health = Health::new(Readiness::Ready);
     let mut state = AppState::new(routes, auth, health, limits, &Registry::new()).expect("a new registry");

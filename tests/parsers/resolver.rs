@@ -170,6 +170,18 @@ fn what_cannot_replace_the_lines_is_not_offered() {
 }
 
 #[test]
+fn half_a_replacement_is_none() {
+    let cut = answer("    return db.run(\"select").replace("</fixed_code>", "");
+    let said_at_limit = |written: &str| {
+        let mut ask = super::asked("resolve_vulnerability", &inputs());
+        let length = sconce::domain::FinishReason::Length;
+        parse(&sconce::feature::shape_whole(ask.plan.shape.as_mut(), written, length)).expect("in form")
+    };
+    assert_eq!(said_at_limit(&cut).fixed_code, None);
+    assert_eq!(said_at_limit(&answer(FIXED)).fixed_code.as_deref(), Some(FIXED));
+}
+
+#[test]
 fn an_honest_word_stands_where_no_code_does() {
     let found = resolution(&inputs(), "Not reachable.\n</analysis>\n<is_false_positive>true</is_false_positive>");
     assert_eq!(found.analysis, "Not reachable.");

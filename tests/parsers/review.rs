@@ -277,6 +277,14 @@ fn suggestions_are_read_from_the_start_of_lines() {
 }
 
 #[test]
+fn half_a_suggestion_is_none() {
+    let cut = "<comment file=\"app/a.rb\" new_line=\"3\">\nThis goes wrong.\n<from>\n    x = nil + 1\n</from>\n<to>\n    x = ca";
+    check(cut, &[("app/a.rb", None, Some(3), "This goes wrong.", &[])]);
+    let forgotten = format!("{cut}ll\n</comment>");
+    check(&forgotten, &[("app/a.rb", None, Some(3), "This goes wrong.", &[(NIL, "    x = call")])]);
+}
+
+#[test]
 fn remarks_outside_of_the_form_become_comments() {
     let text = "adding to nil raises an error";
     let one: [Expected<'_>; 1] = [("app/a.rb", None, Some(3), text, &[])];

@@ -5,6 +5,7 @@ use futures::stream::{self, BoxStream};
 use sconce::domain::{Event, FinishReason, Generate, GenerateError, Job, ModelInfo, Usage};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Jobs by hand that no test has taken yet.
@@ -20,6 +21,8 @@ pub struct Fake {
 
 enum Script {
     Say(Vec<Said>),
+    /// As `Say`, and the jobs are not kept: for long runs.
+    SayAndForget(Vec<Said>),
     /// Says the same text for ever, without ever having to wait. Counts how often.
     Endless {
         text: String,
@@ -48,6 +51,10 @@ impl Handle {
 impl Fake {
     pub fn saying(said: Vec<Said>) -> Arc<Self> {
         Self::with(Script::Say(said))
+    }
+
+    pub fn forgetful(said: Vec<Said>) -> Arc<Self> {
+        Self::with(Script::SayAndForget(said))
     }
 
     /// Says "Hello" and " world" to a prompt of 5 tokens, of which 2 were cached.
@@ -80,9 +87,11 @@ impl Fake {
 
 impl Generate for Fake {
     fn generate(&self, job: Job) -> BoxStream<'static, Said> {
-        self.jobs.lock().expect("no test panics while it holds it").push(job);
+        if !matches!(self.script, Script::SayAndForget(_)) {
+            self.jobs.lock().expect("no test panics while it holds it").push(job);
+        }
         match &self.script {
-            Script::Say(said) => stream::iter(said.clone()).boxed(),
+            Script::Say(said) | Script::SayAndForget(said) => stream::iter(said.clone()).boxed(),
             Script::Endless { text, said } => {
                 let (text, said) = (text.clone(), said.clone());
                 let endless = stream::repeat_with(move || {
@@ -101,7 +110,7 @@ impl Generate for Fake {
 }
 
 pub fn started(prompt_tokens: usize, cached_tokens: usize) -> Said {
-    Ok(Event::Started { prompt_tokens, cached_tokens })
+    Ok(Event::Started { prompt_tokens, cached_tokens, queue_wait: Duration::ZERO })
 }
 
 pub fn text(text: &str) -> Said {

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Makes GitLab's form of a whole answer, reasoning already left out.
-pub(super) type Repair = Box<dyn FnOnce(&str) -> Repaired + Send>;
+pub(super) type Repair = Box<dyn FnOnce(&str, FinishReason) -> Repaired + Send>;
 
 /// Why an answer is not what the model wrote, for the log: set when a shape has finished, and only then.
 #[derive(Clone, Debug, Default)]
@@ -77,10 +77,10 @@ impl Shape for Collected {
         if self.text.len() > TEXT_BYTES_MAX { Flow::Enough } else { Flow::More }
     }
 
-    fn finish(&mut self, _reason: FinishReason, out: &mut String) {
+    fn finish(&mut self, reason: FinishReason, out: &mut String) {
         let whole = self.whole();
         if let Some(repair) = self.repair.take() {
-            let repaired = repair(&whole);
+            let repaired = repair(&whole, reason);
             out.push_str(&repaired.text);
             repaired.note.into_iter().for_each(|note| self.note.set(note));
         }

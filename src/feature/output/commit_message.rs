@@ -23,11 +23,10 @@ fn message(answer: &str) -> String {
     {
         text = only.body.trim();
     }
-    let mut lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !is_fence(line)).collect();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !is_fence(line)).collect();
     let says_nothing = |line: &&str| !subject(line).contains(char::is_alphanumeric) || is_fence(subject(line));
-    while lines.first().is_some_and(says_nothing) {
-        lines.remove(0);
-    }
+    let start = lines.iter().take_while(|line| says_nothing(line)).count();
+    let lines = &lines[start..];
     let Some(first) = lines.first() else { return String::new() };
     let subject = subject(first);
     let body = lines[1..].join("\n");

@@ -14,6 +14,8 @@ const MARKER: &str = "ATTRS:";
 const CITATION: &str = "CNT-IDX-";
 /// What is kept of an answer to compare it with its sources.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// A citation that goes on longer is none.
+const ID_CHARS_MAX: usize = 128;
 const CITED_MAX: usize = 4;
 
 pub(super) struct DocumentationAnswer {
@@ -61,7 +63,7 @@ impl DocumentationAnswer {
                 let start = at + CITATION.len();
                 let rest = &self.pending[start..];
                 let end = rest.find(|char: char| !is_id_char(char));
-                if end.is_none() && !is_over {
+                if end.is_none() && !is_over && rest.len() < ID_CHARS_MAX {
                     break;
                 }
                 let id = rest[..end.unwrap_or(rest.len())].to_owned();

@@ -10,6 +10,8 @@ use serde_json::Value;
 const TYPE: &str = "ResourceIdentifierType";
 const IDENTIFIER: &str = "ResourceIdentifier";
 const ID_DIGITS_MAX: usize = 18;
+/// Of so many none is certain.
+const CANDIDATES_MAX: usize = 64;
 const SHA_CHARS: std::ops::RangeInclusive<usize> = 7..=40;
 
 /// What is looked for.
@@ -200,6 +202,9 @@ fn candidates(resource: Resource, text: &str) -> Vec<Found> {
             && !found.contains(&candidate)
         {
             found.push(candidate);
+            if found.len() == CANDIDATES_MAX {
+                break;
+            }
         }
         let is_filler = ["no", "nr", "number", "id", "the"].contains(&before_word(word).as_str());
         if !is_filler || before.is_empty() {

@@ -48,44 +48,44 @@ fn repair(kind: OutputKind, inputs: &Inputs) -> Option<Repair> {
     let text = |name: &str| inputs.text(name).to_owned();
     if let Some(resource) = resource(kind) {
         let (question, thought) = (text("input"), text("suggestions"));
-        return Some(Box::new(move |answer| identifier::repair(resource, &question, &thought, answer)));
+        return Some(Box::new(move |answer, _| identifier::repair(resource, &question, &thought, answer)));
     }
     Some(match kind {
         OutputKind::Review => {
             let diff = text("diff_lines");
-            Box::new(move |answer| review::repair(&diff, answer))
+            Box::new(move |answer, _| review::repair(&diff, answer))
         }
         OutputKind::Resolution => {
             let (source, vulnerable) = (text("source_code"), text("vulnerable_code"));
-            Box::new(move |answer| resolution::repair(&source, &vulnerable, answer))
+            Box::new(move |answer, reason| resolution::repair(&source, &vulnerable, answer, reason))
         }
         OutputKind::CommitMessage => {
             let diff = text("diff");
-            Box::new(move |answer| commit_message::repair(&diff, answer))
+            Box::new(move |answer, _| commit_message::repair(&diff, answer))
         }
-        OutputKind::Prose => Box::new(|answer| prose::repair(answer, || None)),
+        OutputKind::Prose => Box::new(|answer, _| prose::repair(answer, || None)),
         OutputKind::MergeRequestSummary => {
             let diff = text("extracted_diff");
-            Box::new(move |answer| prose::repair(answer, || commit_message::summary_of_files(&diff)))
+            Box::new(move |answer, _| prose::repair(answer, || commit_message::summary_of_files(&diff)))
         }
         OutputKind::ReviewSummary => {
             let notes = text("draft_notes_content");
-            Box::new(move |answer| prose::repair(answer, || prose::list_of_comments(&notes)))
+            Box::new(move |answer, _| prose::repair(answer, || prose::list_of_comments(&notes)))
         }
-        OutputKind::Commands => Box::new(commands::repair),
-        OutputKind::Category => Box::new(objects::category),
-        OutputKind::Temperature => Box::new(objects::temperature),
+        OutputKind::Commands => Box::new(|answer, _| commands::repair(answer)),
+        OutputKind::Category => Box::new(|answer, _| objects::category(answer)),
+        OutputKind::Temperature => Box::new(|answer, _| objects::temperature(answer)),
         OutputKind::FeatureList => {
             let (catalog, query) = (text("catalog"), text("query"));
-            Box::new(move |answer| objects::feature_list(&catalog, &query, answer))
+            Box::new(move |answer, _| objects::feature_list(&catalog, &query, answer))
         }
         OutputKind::Title => {
             let context = text("context");
-            Box::new(move |answer| words::title(&context, answer))
+            Box::new(move |answer, _| words::title(&context, answer))
         }
         OutputKind::Intent => {
             let message = text("message");
-            Box::new(move |answer| words::intent(&message, answer))
+            Box::new(move |answer, _| words::intent(&message, answer))
         }
         OutputKind::Markdown
         | OutputKind::DocumentationAnswer

@@ -4,19 +4,24 @@
 
 use super::collected::Repaired;
 use super::indent::indented_like;
+use crate::domain::FinishReason;
 use crate::feature::text::{fenced_blocks, tag_content, without_tags};
+use std::collections::BTreeSet;
 
 const TAGS: &[&str] = &["analysis", "summary", "is_false_positive", "fixed_code"];
 /// A line with fewer characters, such as a lone bracket, is in many places.
 const TELLING_CHARS: usize = 8;
 
-pub(super) fn repair(source: &str, vulnerable: &str, written: &str) -> Repaired {
+pub(super) fn repair(source: &str, vulnerable: &str, written: &str, reason: FinishReason) -> Repaired {
     let analysis = prose(written, "analysis");
     let summary = prose(written, "summary");
     let is_false_positive = tag_content(written, "is_false_positive")
         .is_some_and(|content| content.trim().get(..4).is_some_and(|start| start.eq_ignore_ascii_case("true")));
+    // Half a replacement would be merged as a whole one.
+    let is_cut = reason == FinishReason::Length && !written.contains("</fixed_code>");
     let code = match (is_false_positive, code_of(written)) {
         (true, _) => Err(None),
+        (false, _) if is_cut => Err(Some("the model's code was cut off at the limit of tokens")),
         (false, None) => Err(Some("the model wrote no code")),
         (false, Some(code)) => replacement(source, vulnerable, &code).map_err(Some),
     };
@@ -123,8 +128,10 @@ fn without_surroundings(source: &str, vulnerable: &str, code: &str) -> Result<St
     }
     // A whole file with changes elsewhere would stand inside itself.
     let telling_source = source.iter().filter(|line| line.trim().chars().count() >= TELLING_CHARS);
-    let surroundings: Vec<&&str> = telling_source.filter(|line| !old.contains(line)).collect();
-    let repeated = surroundings.iter().filter(|line| new.contains(line)).count();
+    let replaced: BTreeSet<&str> = old.iter().copied().collect();
+    let surroundings: Vec<&&str> = telling_source.filter(|line| !replaced.contains(**line)).collect();
+    let written: BTreeSet<&str> = new.iter().copied().collect();
+    let repeated = surroundings.iter().filter(|line| written.contains(**line)).count();
     if surroundings.len() >= 4 && repeated * 2 > surroundings.len() && new.len() > old.len() * 2 {
         return Err("the model wrote the file anew, with changes outside of the vulnerable lines");
     }

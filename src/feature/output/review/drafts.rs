@@ -8,6 +8,10 @@ const FROM: &str = "<from>";
 const TO: &str = "<to>";
 /// More than GitLab posts, and enough for what falls away.
 const DRAFTS_MAX: usize = 500;
+/// A model may begin anew some times; a longer row of beginnings is a loop.
+const REVIEWS_MAX: usize = 16;
+/// More suggestions than these in one comment are a loop, too.
+const SUGGESTIONS_MAX: usize = 20;
 /// A shorter remark says nothing.
 const REMARK_CHARS_MIN: usize = 15;
 
@@ -31,7 +35,8 @@ pub(super) struct Suggestion {
 /// Comments in GitLab's form: those of the last review, or those anywhere when it has none.
 pub(super) fn tagged(text: &str) -> Vec<Draft> {
     let reviews = text.match_indices("<review>").map(|(at, _)| at).collect::<Vec<_>>();
-    let last = reviews.into_iter().rev().map(|at| comments(&text[at..])).find(|drafts| !drafts.is_empty());
+    let last =
+        reviews.into_iter().rev().take(REVIEWS_MAX).map(|at| comments(&text[at..])).find(|drafts| !drafts.is_empty());
     last.unwrap_or_else(|| comments(text))
 }
 
@@ -46,7 +51,9 @@ fn comments(text: &str) -> Vec<Draft> {
         };
         let content = &opened[head_end..];
         let content_end = content_end(content);
-        drafts.push(draft(&opened["<comment".len()..head_end - 1], &content[..content_end]));
+        // What the end of the text cut off may be half a line of code.
+        let is_whole = content_end < content.len();
+        drafts.push(draft(&opened["<comment".len()..head_end - 1], &content[..content_end], is_whole));
         rest = &content[content_end..];
         if drafts.len() == DRAFTS_MAX {
             break;
@@ -104,7 +111,7 @@ fn content_end(content: &str) -> usize {
     end.or_else(|| find_ignoring_case(within, END)).or_else(|| within.rfind("</review>")).unwrap_or(limit)
 }
 
-fn draft(attributes: &str, content: &str) -> Draft {
+fn draft(attributes: &str, content: &str, is_whole: bool) -> Draft {
     let mut draft = Draft::default();
     for (name, value) in attributes_of(attributes) {
         match name.as_str() {
@@ -114,7 +121,7 @@ fn draft(attributes: &str, content: &str) -> Draft {
             _ => {}
         }
     }
-    (draft.body, draft.suggestions) = body_and_suggestions(content);
+    (draft.body, draft.suggestions) = body_and_suggestions(content, is_whole);
     draft
 }
 
@@ -141,7 +148,7 @@ fn first_number(text: &str) -> Option<u32> {
 }
 
 /// Takes the pairs of `<from>` and `<to>` out of a comment.
-fn body_and_suggestions(content: &str) -> (String, Vec<Suggestion>) {
+fn body_and_suggestions(content: &str, is_whole: bool) -> (String, Vec<Suggestion>) {
     let mut body = String::new();
     let mut suggestions = Vec::new();
     let mut rest = content;
@@ -158,12 +165,15 @@ fn body_and_suggestions(content: &str) -> (String, Vec<Suggestion>) {
         };
         let from = &inside[..from_end.unwrap_or(to_start)];
         let to = &behind_from[to_start + TO.len()..];
-        let to_end = closing(to, "</to>").or_else(|| to.find(FROM)).unwrap_or(to.len());
+        let closed = closing(to, "</to>").or_else(|| to.find(FROM));
+        let to_end = closed.unwrap_or(to.len());
         body.push_str(&rest[..at]);
         if from_end.is_some() {
             body.push_str(behind_from[..to_start].trim());
         }
-        suggestions.push(Suggestion { from: code_lines(from), to: code_lines(&to[..to_end]) });
+        if (closed.is_some() || is_whole) && suggestions.len() < SUGGESTIONS_MAX {
+            suggestions.push(Suggestion { from: code_lines(from), to: code_lines(&to[..to_end]) });
+        }
         rest = to[to_end..].strip_prefix("</to>").unwrap_or(&to[to_end..]);
     }
     body.push_str(rest);

@@ -146,15 +146,19 @@ fn only_place(file: &DiffFile, suggestion: &Suggestion) -> Option<usize> {
 /// Without repetitions: the same remark on the same line counts once, on several lines of a file it names them.
 fn merged(placed: Vec<Placed>, diff: &Diff) -> Vec<Placed> {
     let mut comments: Vec<Placed> = Vec::new();
-    let plain = |body: &str| body.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let mut words: Vec<String> = Vec::new();
     for comment in placed {
-        let same = comments.iter_mut().find(|other| {
+        let said = comment.body.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+        let same = comments.iter_mut().zip(&words).find(|(other, words)| {
             other.file == comment.file
-                && plain(&other.body) == plain(&comment.body)
+                && **words == said
                 && (other.line == comment.line || comment.suggestions.is_empty())
         });
-        match same {
-            None => comments.push(comment),
+        match same.map(|(other, _)| other) {
+            None => {
+                comments.push(comment);
+                words.push(said);
+            }
             Some(other) if other.line == comment.line => {
                 for suggestion in comment.suggestions {
                     if !other.suggestions.contains(&suggestion) {
