@@ -124,6 +124,19 @@ fn the_small_verbs_answer() {
     check(&["srve"], 2, &["serve"]);
 }
 
+#[test]
+fn documentation_is_imported_and_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let index = folder.path().join("docs.db");
+    let index = index.to_str().expect("a plain path");
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/search/data");
+    check(&["docs", "import", data, "--index", index], 0, &["pages in", "index"]);
+    check(&["docs", "status", "--index", index], 0, &["pages", "docs.gitlab.com"]);
+    check(&["docs", "import", "/nowhere", "--index", index], 1, &["cannot read the folder /nowhere"]);
+    check(&["docs", "status", "--index", "/nowhere/docs.db"], 1, &["no documentation index", "docs import"]);
+    check(&["docs", "status"], 3, &["state.dir", "gitlab.docs_index", "--index"]);
+}
+
 /// A server that nobody runs: every attempt to connect is refused.
 const NOWHERE: &str = "http://127.0.0.1:1";
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nc2VzYW1lc2VzYW1l\\n-----END PRIVATE KEY-----";

@@ -1,5 +1,6 @@
 //! The command line as clap reads it, with the help a person reads.
 
+use super::docs;
 use crate::config::Flag;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -106,6 +107,9 @@ pub enum Verb {
     /// Look at tokens of GitLab
     #[command(subcommand, after_help = TOKEN_HELP)]
     Token(TokenVerb),
+    /// Import documentation for the chat to look into
+    #[command(subcommand, after_help = docs::HELP)]
+    Docs(docs::DocsVerb),
     /// Make API keys
     #[command(subcommand, after_help = KEY_HELP)]
     Key(KeyVerb),

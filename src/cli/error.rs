@@ -5,6 +5,7 @@ use super::cursor::CursorError;
 use crate::auth::KeyError;
 use crate::config::ConfigError;
 use crate::domain::GenerateError;
+use crate::search::{ImportError, SearchError};
 use crate::serve::ServeError;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,12 @@ pub enum CliError {
     NothingAsked,
     #[error("the question has more than {bytes_max} bytes")]
     QuestionTooLarge { bytes_max: u64 },
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    #[error("no place for the index is known: set state.dir or gitlab.docs_index, or name a file with --index")]
+    NoDocsIndex,
     #[error("{failed} check(s) failed")]
     ChecksFailed { failed: usize },
     #[error("the token would be refused")]
@@ -54,7 +61,7 @@ impl CliError {
         const CONFIG: u8 = 3;
         const MODEL: u8 = 4;
         ExitCode::from(match self {
-            Self::Config(_) | Self::Refused { .. } => CONFIG,
+            Self::Config(_) | Self::Refused { .. } | Self::NoDocsIndex => CONFIG,
             Self::Serve(error) => match error {
                 ServeError::Load { .. } | ServeError::Memory(_) | ServeError::Catalog(_) => MODEL,
                 ServeError::KeyFileUnreadable { .. }
@@ -83,6 +90,8 @@ impl CliError {
             | Self::NothingAsked => USAGE,
             Self::Cursor(_)
             | Self::Generate(_)
+            | Self::Import(_)
+            | Self::Search(_)
             | Self::ChecksFailed { .. }
             | Self::TokenRefused
             | Self::TokenFile { .. }

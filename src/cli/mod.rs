@@ -6,6 +6,7 @@ mod chat;
 mod complete;
 mod conversation;
 mod cursor;
+mod docs;
 mod doctor;
 mod error;
 mod lane;
@@ -44,6 +45,7 @@ fn dispatch(verb: Verb) -> Result<(), CliError> {
         Verb::CheckConfig(args) => check_config(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Token(TokenVerb::Inspect(args)) => token::run(&args),
+        Verb::Docs(verb) => docs::run(&verb),
         Verb::Key(KeyVerb::New { name }) => new_key(&name),
         Verb::Completions { shell } => completions(shell),
         Verb::Version => Ok(output::print(&format!("sconce {}\n", env!("CARGO_PKG_VERSION")))?),
