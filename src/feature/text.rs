@@ -124,6 +124,8 @@ fn behind_orphan(text: &str, chars: usize) -> Option<usize> {
 #[must_use]
 pub fn without_thinking(text: &str) -> &str {
     let mut rest = text;
+    // Behind a block, an end without beginning is a word.
+    let mut is_beginning = true;
     loop {
         let start = rest.trim_start();
         if let Some((index, open)) = opened(start) {
@@ -132,8 +134,13 @@ pub fn without_thinking(text: &str) -> &str {
                 None => return "",
                 Some(at) => rest = start[open.len() + at + end.len()..].trim_start(),
             }
+            is_beginning = false;
             continue;
         }
+        if !is_beginning {
+            return rest;
+        }
+        is_beginning = false;
         match behind_orphan(rest, ORPHAN_CHARS).or_else(|| behind_orphan_at_line_end(rest)) {
             Some(behind) => rest = rest[behind..].trim_start(),
             None => return rest,
@@ -388,6 +395,9 @@ mod tests {
         check("\n<think>\na\n</think>\nHi <think>b</think>", "Hi <think>b</think>");
         check("<thinking>a</thinking> <think>b</think>Hi", "Hi");
         check("[THINK]a[/THINK]Hi", "Hi");
+        check("a</think>b</think>Hi", "b</think>Hi");
+        check("a</think><think>b</think>Hi", "Hi");
+        check("<think>a</think>b</think>Hi", "b</think>Hi");
         check("<think>never closed", "");
         check("<think>a</thin", "");
         check("<think></think>", "");

@@ -1,6 +1,8 @@
 //! Seeded garbage out of the pieces that parsers trip over: whatever a model writes, GitLab's parsers accept the answer.
 
 use super::{documentation, identifier, resolver, review, said};
+use sconce::domain::FinishReason;
+use sconce::feature::shape_whole;
 use serde_json::json;
 
 const PIECES: &[&str] = &[
@@ -111,7 +113,7 @@ impl Random {
 
 #[test]
 fn parsers_accept_whatever_a_model_writes() {
-    const ROUNDS: u64 = 4000;
+    const ROUNDS: u64 = 200;
     let two = "Compare a/b#12 with a/b#13, the newer of https://h/x/y/-/issues/14";
     for seed in 0..ROUNDS {
         let written = Random(seed).text();
@@ -140,6 +142,29 @@ fn parsers_accept_whatever_a_model_writes() {
         assert!(blocks_hold_one_command_each(&answer), "seed {seed}: {written}\n---\n{answer}");
         said("chat/explain_code", &json!({}), &written);
         said("generate_session_title", &json!({"context": "x"}), &written);
+    }
+}
+
+#[test]
+fn one_thing_without_end_come_to_an_end() {
+    const BYTES: usize = 256 * 1024;
+    let prompts = [
+        ("review_merge_request", review::inputs()),
+        ("resolve_vulnerability", resolver::inputs()),
+        ("chat/issue_reader", json!({"input": "a/b#12 or a/b#13", "suggestions": ""})),
+        ("chat/documentation_search", documentation::inputs()),
+        ("generate_commit_message", json!({"diff": "@@ -1 +1 @@\n-a\n+b"})),
+        ("glab_ask_git_command", json!({"prompt": "x"})),
+        ("categorize_question", json!({"question": "x"})),
+        ("chat/explain_code", json!({})),
+    ];
+    for piece in PIECES.iter().chain(&["a/b#1 ", "***\n", "<from>\nx\n</from>\n<to>\ny\n</to>\n", "git push && "]) {
+        let written = piece.repeat(BYTES / piece.len());
+        for (id, inputs) in &prompts {
+            let mut ask = super::asked(id, inputs);
+            let answer = shape_whole(ask.plan.shape.as_mut(), &written, FinishReason::Length);
+            assert!(answer.len() <= 8 * BYTES, "{id}: {piece}");
+        }
     }
 }
 

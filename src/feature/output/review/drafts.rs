@@ -43,10 +43,15 @@ pub(super) fn tagged(text: &str) -> Vec<Draft> {
 fn comments(text: &str) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let mut rest = text;
+    let mut broken = 0;
     while let Some(at) = find_comment(rest) {
         let opened = &rest[at..];
         let Some(head_end) = tag_end(opened) else {
             rest = &opened["<comment".len()..];
+            broken += 1;
+            if broken == DRAFTS_MAX {
+                break;
+            }
             continue;
         };
         let content = &opened[head_end..];
