@@ -157,7 +157,7 @@ impl PromptCard {
             output: file.output,
             max_tokens: file.max_tokens,
             temperature: file.temperature,
-            // Somebody waits for the whole answer with a short patience: it goes before conversations.
+            // GitLab's connection test waits three seconds. A long prompt would keep those who type waiting.
             class: if file.is_awaited { Class::Completion } else { Class::Chat },
             stop: file.stop,
             answer_prefix: file.answer_prefix,
