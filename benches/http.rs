@@ -22,7 +22,7 @@ use sconce::route::{Lane, Routes};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Fake, finished, model, started, text};
+use support::{Fake, finished, gate, model, started, text};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -105,7 +105,7 @@ async fn measure(lane: Arc<dyn Generate>, is_stream: bool, rounds: usize) -> Dur
 async fn serve(lane: Arc<dyn Generate>, serving: &mut JoinSet<()>) -> SocketAddr {
     let routes = Routes::new(vec![Lane { info: model("m"), aliases: Vec::new(), lane }]).expect("one name");
     let health = Health::new(Readiness::Ready);
-    let state = AppState::new(routes, Auth::Disabled, health.clone(), CallLimits::default(), &Registry::new());
+    let state = AppState::new(routes, gate(Auth::Disabled), health.clone(), CallLimits::default(), &Registry::new());
     let app = app(state.expect("a new registry"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");

@@ -36,6 +36,34 @@ pub(super) enum Told {
     ByBreaking,
 }
 
+/// How far a body is from breaking its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Breaking {
+    No,
+    /// What was said before has to leave first.
+    Soon,
+    Now,
+}
+
+impl Breaking {
+    /// The end of a body whose last words have been handed over.
+    fn poll<T>(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, BrokenOff>>> {
+        match self {
+            Self::No => Poll::Ready(None),
+            Self::Soon => {
+                // The connection flushes while it waits.
+                *self = Self::Now;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Self::Now => {
+                *self = Self::No;
+                Poll::Ready(Some(Err(BrokenOff)))
+            }
+        }
+    }
+}
+
 /// Ends a connection in the middle of an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off")]
@@ -50,7 +78,7 @@ pub(super) struct EventBody<S> {
     record: CallRecord,
     /// Said, but not yet sent.
     pending: Vec<u8>,
-    is_broken: bool,
+    breaking: Breaking,
     keep_alive: KeepAlive,
     span: Span,
 }
@@ -89,7 +117,7 @@ impl<S: Speak> EventBody<S> {
 
     fn new(choices: Choices, speaker: S, record: CallRecord, pending: Vec<u8>, interval: Duration) -> Self {
         let (keep_alive, span) = (KeepAlive::new(interval), Span::current());
-        Self { choices: Some(choices), speaker, record, pending, is_broken: false, keep_alive, span }
+        Self { choices: Some(choices), speaker, record, pending, breaking: Breaking::No, keep_alive, span }
     }
 
     fn hear(&mut self, choice_index: usize, said: Result<Event, GenerateError>) {
@@ -101,7 +129,9 @@ impl<S: Speak> EventBody<S> {
                 }
             }
             Err(error) => {
-                self.is_broken = self.speaker.fail(&error, &mut self.pending) == Told::ByBreaking;
+                if self.speaker.fail(&error, &mut self.pending) == Told::ByBreaking {
+                    self.breaking = Breaking::Soon;
+                }
                 self.record.fail(&error);
                 self.choices = None;
             }
@@ -140,7 +170,7 @@ impl<S: Speak + Unpin> Body for EventBody<S> {
         this.listen(context);
         while this.pending.is_empty() {
             if this.choices.is_none() {
-                return Poll::Ready(std::mem::take(&mut this.is_broken).then_some(Err(BrokenOff)));
+                return this.breaking.poll(context);
             }
             std::task::ready!(this.keep_alive.poll(context));
             this.speaker.keep_alive(&mut this.pending);
@@ -150,7 +180,7 @@ impl<S: Speak + Unpin> Body for EventBody<S> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.choices.is_none() && self.pending.is_empty() && !self.is_broken
+        self.choices.is_none() && self.pending.is_empty() && self.breaking == Breaking::No
     }
 }
 

@@ -5,4 +5,5 @@ mod edge;
 mod golden;
 mod shape;
 #[path = "../support/full.rs"]
+#[expect(dead_code, reason = "shared with other tests and benches, which use more of it")]
 mod support;

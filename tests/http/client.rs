@@ -33,7 +33,8 @@ pub fn state_with(lane: Arc<dyn Generate>, auth: Auth, limits: CallLimits) -> Ap
     let lane = Lane { info: super::support::model("m"), aliases: Vec::new(), lane };
     let routes = Routes::new(vec![lane]).expect("one name");
     let health = Health::new(Readiness::Ready);
-    let mut state = AppState::new(routes, auth, health, limits, &Registry::new()).expect("a new registry");
+    let mut state =
+        AppState::new(routes, super::support::gate(auth), health, limits, &Registry::new()).expect("a new registry");
     state.unix_time = || 1_700_000_000;
     state
 }

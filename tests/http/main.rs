@@ -2,6 +2,7 @@
 //! the connection itself matters.
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with benches, which use more of it")]
 mod support;
 
 mod admission;

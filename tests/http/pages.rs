@@ -1,20 +1,20 @@
 //! Models, monitoring, metrics, and paths that lead nowhere.
 
 use crate::client::{COMPLETION, COMPLETIONS, ask, get, post, state, with};
-use crate::support::{Fake, model};
+use crate::support::{Fake, gate, model};
 use axum::body::Body;
 use prometheus::Registry;
 use sconce::auth::Auth;
 use sconce::http::{AppState, CallLimits, Health, Readiness, app, metrics_app};
 use sconce::route::{Lane, Routes};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn models_are_listed_and_found() {
     let lane = |name| Lane { info: model(name), aliases: Vec::new(), lane: Fake::hello() };
     let routes = Routes::new(vec![lane("m"), lane("org/coder-1.5b")]).expect("two names");
     let health = Health::new(Readiness::Ready);
-    let state = AppState::new(routes, Auth::Disabled, health, CallLimits::default(), &Registry::new());
+    let state = AppState::new(routes, gate(Auth::Disabled), health, CallLimits::default(), &Registry::new());
     let app = app(state.expect("a new registry"));
     let entry = |name| {
         json!({"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "sconce", "sconce":
@@ -53,17 +53,27 @@ async fn readiness_says_why() {
     let state = state(Fake::hello());
     let health = state.health.clone();
     let app = app(state);
-    let check = async |readiness: Readiness, status: u16, text: &str| {
+    let check = async |readiness: Readiness, status: u16, json: Value| {
         health.set(readiness);
         let answer = ask(&app, get("/monitoring/ready")).await;
-        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (status, text));
+        assert_eq!((answer.status.as_u16(), answer.json()), (status, json));
         let alive = ask(&app, get("/monitoring/healthz")).await;
-        assert_eq!((alive.status.as_u16(), alive.text.as_str()), (200, "ok\n"));
+        assert_eq!((alive.status.as_u16(), alive.text.as_str()), (200, r#"{"status":"ok"}"#));
     };
-    check(Readiness::Starting { cause: "loading m".to_owned() }, 503, "starting: loading m\n").await;
-    check(Readiness::Ready, 200, "ready\n").await;
-    check(Readiness::Failed { cause: "a step failed".to_owned() }, 503, "failed: a step failed\n").await;
-    check(Readiness::Stopping, 503, "shutting down\n").await;
+    check(
+        Readiness::Starting { cause: "loading m".to_owned() },
+        503,
+        json!({"status": "starting", "cause": "loading m"}),
+    )
+    .await;
+    check(Readiness::Ready, 200, json!({})).await;
+    check(
+        Readiness::Failed { cause: "a step failed".to_owned() },
+        503,
+        json!({"status": "failed", "cause": "a step failed"}),
+    )
+    .await;
+    check(Readiness::Stopping, 503, json!({"status": "shutting down", "cause": null})).await;
 }
 
 #[tokio::test]
@@ -72,7 +82,7 @@ async fn metrics_count_calls_and_nothing_of_the_callers_choosing() {
     let routes =
         Routes::new(vec![Lane { info: model("m"), aliases: Vec::new(), lane: Fake::hello() }]).expect("one name");
     let health = Health::new(Readiness::Ready);
-    let state = AppState::new(routes, Auth::Disabled, health, CallLimits::default(), &registry);
+    let state = AppState::new(routes, gate(Auth::Disabled), health, CallLimits::default(), &registry);
     let app = app(state.expect("a new registry"));
     ask(&app, post(COMPLETIONS, COMPLETION)).await;
     ask(&app, post(COMPLETIONS, r#"{"model": "made-up", "prompt": "a"}"#)).await;

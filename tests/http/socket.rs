@@ -18,7 +18,7 @@ async fn tokens_do_not_wait_for_acknowledgements() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     let (accepted, _client) = tokio::join!(accept(&listener), TcpStream::connect(address));
-    assert!(accepted.expect("accepted").nodelay().expect("a TCP socket"));
+    assert!(accepted.expect("accepted").0.nodelay().expect("a TCP socket"));
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ impl Default for Options {
         Self {
             models: vec!["m"],
             settings: GitlabSettings { is_enabled: true, ..GitlabSettings::default() },
-            auth: Auth::Disabled,
+            auth: Auth::Closed,
             allow_list: AllowList::new(&[], &[]).expect("an empty list"),
             docs: None,
             limits: CallLimits::default(),

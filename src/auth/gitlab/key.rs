@@ -4,9 +4,10 @@
 
 use super::claims::quoted;
 use aws_lc_rs::rsa::PublicKeyComponents;
-use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+use aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA256;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -27,7 +28,7 @@ pub(super) struct VerifyingKey {
     pub(super) id: Option<Arc<str>>,
     pub(super) fingerprint: Fingerprint,
     pub(super) bits: usize,
-    parsed: ParsedPublicKey,
+    decoding: DecodingKey,
     parts: KeyParts,
 }
 
@@ -68,13 +69,16 @@ impl VerifyingKey {
         hasher.update(&n);
         hasher.update(&e);
         let fingerprint = Fingerprint(hasher.finalize().into());
+        let decoding = DecodingKey::from_rsa_raw_components(&n, &e);
+        // The library that checks tokens takes any numbers for a key.
         let components = PublicKeyComponents { n, e };
-        let parsed = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).map_err(|_| KeyProblem::NotRsa)?;
-        Ok(Self { id: id.map(Arc::from), fingerprint, bits, parsed, parts })
+        components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).map_err(|_| KeyProblem::NotRsa)?;
+        Ok(Self { id: id.map(Arc::from), fingerprint, bits, decoding, parts })
     }
 
     pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
-        self.parsed.verify_sig(signed, signature).is_ok()
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        jsonwebtoken::crypto::verify(&signature, signed, &self.decoding, Algorithm::RS256).unwrap_or(false)
     }
 
     pub(super) fn parts(&self) -> &KeyParts {

@@ -84,6 +84,10 @@ impl Answer {
         std::mem::take(&mut self.held)
     }
 
+    pub(super) fn has_spoken(&self) -> bool {
+        self.has_spoken
+    }
+
     /// No text yet.
     fn is_blank(&self) -> bool {
         !self.has_spoken && self.held.is_empty()

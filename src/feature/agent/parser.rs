@@ -114,7 +114,13 @@ impl AgentParser {
                 Outcome::Repeated(text) | Outcome::Text(text) => unknown(text, false, reason),
             },
             State::Answering(answer) => {
-                let text = answer.take_rest(&self.around.tools);
+                let is_first = !answer.has_spoken();
+                let mut text = answer.take_rest(&self.around.tools);
+                if is_first && let Some((at, _)) = text.char_indices().next_back().filter(|(at, _)| *at > 0) {
+                    // Only the last piece of several says why the answer ended.
+                    let last = text.split_off(at);
+                    events.push(AgentEvent::Delta { text: std::mem::replace(&mut text, last), finish_reason: None });
+                }
                 match text.is_empty() {
                     false => AgentEvent::Delta { text, finish_reason: Some(reason) },
                     true => unknown(String::new(), self.is_silent, reason),
