@@ -40,7 +40,6 @@ pub fn gitlab(reader: &mut Reader<'_>) -> Gitlab {
             .whole_or_auto("gitlab.request_deadline_ms", 1..=86_400_000, "auto")
             .map(Duration::from_millis),
         docs_index: reader.path("gitlab.docs_index"),
-        mocks_model_responses: reader.flag("gitlab.mock_model_responses"),
         url,
     }
 }

@@ -29,7 +29,6 @@ pub struct Gitlab {
     /// `None` leaves it to the deadlines of the engine.
     pub request_deadline: Option<Duration>,
     pub docs_index: Option<PathBuf>,
-    pub mocks_model_responses: bool,
 }
 
 /// Ways around authentication. Any of them is refused unless the listener is on loopback.

@@ -69,7 +69,6 @@ pub const KEYS: &[Key] = &[
     key("gitlab.chat_max_tokens", "auto", "longest chat answer in tokens; auto is what the prompt asks for"),
     key("gitlab.request_deadline_ms", "auto", "time for a call of GitLab; auto is the engine's deadline"),
     key("gitlab.docs_index", "", "index made by `sconce docs import`"),
-    key("gitlab.mock_model_responses", "false", "answer with canned text instead of a model's"),
     key("state.dir", "", "folder for keys that outlive a restart; empty keeps nothing"),
     key("access.allow", "", "networks that may call, such as 10.0.0.0/8; empty allows all"),
     key("access.trusted_proxies", "", "networks of proxies whose X-Forwarded-For is believed"),

@@ -17,7 +17,7 @@ async fn streams_finish_and_new_calls_are_sent_away() {
     read_until(&mut streaming, "assistant").await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET /monitoring/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
-    read_until(&mut idle, "ready\n").await;
+    read_until(&mut idle, "{}").await;
 
     let draining = server.stop();
     // The idle connection is closed by the server: the shutdown has begun.
@@ -34,7 +34,7 @@ async fn streams_finish_and_new_calls_are_sent_away() {
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(refused.contains("retry-after: 5\r\n") && refused.contains("shutting_down"), "{refused}");
     let ready = late(format!("GET /monitoring/ready {head}\r\n")).await;
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("shutting down\n"), "{ready}");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("shutting down"), "{ready}");
 
     handle.say(text("the end")).await;
     handle.say(finished(1, 0, 1)).await;

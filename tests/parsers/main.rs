@@ -2,10 +2,14 @@
 //! models write held against them. Every answer is made twice, whole and character by character.
 
 mod documentation;
+mod end_to_end;
 mod garbage;
 mod identifier;
 mod resolver;
 mod review;
+#[path = "../support/full.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with other tests and benches, which use more of it")]
+mod support;
 mod texts;
 
 use sconce::domain::{FinishReason, ModelInfo};

@@ -10,7 +10,7 @@ use sconce::auth::gitlab::{
     OwnKeys, WallClock,
 };
 use sconce::auth::{AllowList, Auth};
-use sconce::domain::Generate;
+use sconce::domain::{Generate, ModelInfo};
 use sconce::http::{
     AppState, CallLimits, Gate, Gitlab, GitlabSettings, Health, HttpLimits, Readiness, app, metrics_app, serve_http,
 };
@@ -34,6 +34,8 @@ pub struct Gateway {
 /// What can be different about a gateway.
 pub struct Options {
     pub models: Vec<&'static str>,
+    /// Of a lane that is no fake.
+    pub info: Option<ModelInfo>,
     pub settings: GitlabSettings,
     pub auth: Auth,
     pub allow_list: AllowList,
@@ -45,6 +47,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             models: vec!["m"],
+            info: None,
             settings: GitlabSettings { is_enabled: true, ..GitlabSettings::default() },
             auth: Auth::Closed,
             allow_list: AllowList::new(&[], &[]).expect("an empty list"),
@@ -60,8 +63,11 @@ impl Gateway {
         let registry = Registry::new();
         let auth = Arc::new(gitlab_auth(&gitlab.url()));
         let mut serving = JoinSet::new();
-        let lanes =
-            options.models.iter().map(|name| Lane { info: model(name), aliases: Vec::new(), lane: Arc::clone(&lane) });
+        let lanes = options.models.iter().map(|name| Lane {
+            info: options.info.clone().unwrap_or_else(|| model(name)),
+            aliases: Vec::new(),
+            lane: Arc::clone(&lane),
+        });
         let gate = Gate {
             auth: options.auth,
             gitlab: Gitlab::new(Arc::clone(&auth), options.settings, options.docs),

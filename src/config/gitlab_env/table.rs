@@ -87,7 +87,7 @@ pub const KNOWN: &[Known] = &[
     sets("AIGW_AUTH__BYPASS_JWT_SIGNATURE", "gitlab.bypass_jwt_signature"),
     sets("AIGW_DUO_CHAT__MAX_TOKENS", "gitlab.chat_max_tokens"),
     translates("AIGW_DUO_CHAT__MODEL_REQUEST_TIMEOUT", "gitlab.request_deadline_ms", milliseconds),
-    sets("AIGW_MOCK_MODEL_RESPONSES", "gitlab.mock_model_responses"),
+    always("AIGW_MOCK_MODEL_RESPONSES", "false", "answers come from a model here, the built-in one if no other is set"),
     listens("AIGW_FASTAPI__API_HOST", "server.listen", Part::Host),
     listens("AIGW_FASTAPI__API_PORT", "server.listen", Part::Port),
     listens("AIGW_FASTAPI__METRICS_HOST", "metrics.listen", Part::Host),

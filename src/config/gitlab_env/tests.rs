@@ -69,7 +69,7 @@ fn every_documented_variable_is_honoured_or_answered() {
         ("AIGW_MTLS__KEY_PASSWORD", "x", "models run in this process"),
         ("AIGW_MTLS__VERIFY", "false", "models run in this process"),
         ("AIGW_MTLS__CA_BUNDLE", "x", "models run in this process"),
-        ("AIGW_MOCK_MODEL_RESPONSES", "true", "gitlab.mock_model_responses = true"),
+        ("AIGW_MOCK_MODEL_RESPONSES", "true", "answers come from a model"),
         ("AIGW_INTERNAL_EVENT__ENABLED", "true", "no telemetry"),
         ("AIGW_BILLING_EVENT__ENABLED", "true", "no telemetry"),
         ("AIGW_SNOWPLOW__ENABLED", "true", "no telemetry"),

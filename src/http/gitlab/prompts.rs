@@ -6,8 +6,8 @@ use super::desk::{Asked, Desk, Draft, StreamKind, mark_trimmed};
 use super::error::{Refusal, Surface};
 use crate::auth::gitlab::Endpoint;
 use crate::dialect::gitlab::prompts::{ApiVersion, Cost, PromptCall, PromptRefusal, piece, prompt_id, whole};
-use crate::domain::GenerateError;
-use crate::feature::prompts::{Ask, Facts, Prepared, PromptCard, lookup, prepare, smaller_budget};
+use crate::domain::{GenerateError, Usage};
+use crate::feature::prompts::{Ask, Facts, Note, Prepared, PromptCard, lookup, prepare, smaller_budget};
 use crate::http::AppState;
 use crate::http::dates::today;
 use crate::http::error::json;
@@ -71,7 +71,8 @@ fn understand(desk: &mut Desk<'_>, id: &str, body: &[u8]) -> Result<Question, Re
 async fn ask(mut desk: Desk<'_>, question: Question, version: ApiVersion) -> Response {
     let Question { call, card, lane } = question;
     let current_date = today((desk.state.unix_time)());
-    let mut drafts = Drafts { call: &call, card, lane: &lane, current_date: &current_date, estimate: 0 };
+    let mut drafts =
+        Drafts { call: &call, card, lane: &lane, current_date: &current_date, estimate: 0, note: Note::default() };
     let first = match drafts.prepare(None) {
         Ok(Prepared::Answer(text)) => return decided(desk, &call, version, text),
         Ok(Prepared::Ask(ask)) => drafts.draft(*ask),
@@ -84,13 +85,17 @@ async fn ask(mut desk: Desk<'_>, question: Question, version: ApiVersion) -> Res
         Ok(asked) => asked,
         Err(error) => return desk.fail(Refusal::Generate { error, surface: Surface::Prompts }),
     };
+    let note = drafts.note;
     if call.stream {
         let kind = StreamKind::event_stream(desk.state);
-        return desk.stream(asked, Pieces(version), kind);
+        return desk.stream(asked, Pieces { version, note }, kind);
     }
     let Asked { opened, shape, trimmed } = asked;
     match hear_whole(opened, shape, &mut desk.record).await {
         Ok(answered) => {
+            if let Some(note) = note.get() {
+                desk.record.note(note.to_owned());
+            }
             let cost = Cost { model: name_of(&call, &lane), usage: answered.usage };
             let mut response = json(StatusCode::OK, whole(version, &answered.text, Some(cost)));
             mark_trimmed(response.headers_mut(), &trimmed);
@@ -128,6 +133,8 @@ struct Drafts<'a> {
     current_date: &'a str,
     /// What the last plan was thought to have.
     estimate: usize,
+    /// What its shape has to say of the answer, once there is one.
+    note: Note,
 }
 
 impl Drafts<'_> {
@@ -143,6 +150,7 @@ impl Drafts<'_> {
 
     fn draft(&mut self, ask: Ask) -> Draft {
         self.estimate = ask.prompt_tokens_estimate;
+        self.note = ask.note;
         let trimmed: Vec<String> = ask.trimmed.iter().map(ToString::to_string).collect();
         Draft { plan: ask.plan, trimmed: trimmed.join(", ") }
     }
@@ -157,10 +165,19 @@ impl Drafts<'_> {
 }
 
 /// Raw text, or a line of JSON for each piece.
-struct Pieces(ApiVersion);
+struct Pieces {
+    version: ApiVersion,
+    note: Note,
+}
 
 impl Framing for Pieces {
     fn text(&mut self, text: &str, out: &mut Vec<u8>) {
-        piece(self.0, text, out);
+        piece(self.version, text, out);
+    }
+
+    fn end(&mut self, _usage: Usage, _out: &mut Vec<u8>) {
+        if let Some(note) = self.note.get() {
+            tracing::info!(note, "the model's answer was not used as it was");
+        }
     }
 }
