@@ -162,7 +162,7 @@ impl Drop for Line {
                     status_code = self.status,
                     http_version = self.http_version,
                     client_ip = self.client_ip,
-                    duration_s = round_ms(self.begun.elapsed().as_secs_f64()) / 1000.0,
+                    duration_s = (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e6,
                     duration_request = self.since_rails,
                     response_start_ms = millis(self.response_start),
                     first_chunk_ms = millis(self.first_chunk),

@@ -17,6 +17,8 @@ pub(super) struct CallRecord {
     facts: CallFacts,
     begun: Instant,
     started: Option<Instant>,
+    /// Texts since the last end of an answer.
+    pieces: usize,
     outcome: Outcome,
 }
 
@@ -24,7 +26,16 @@ impl CallRecord {
     pub(super) fn begin(metrics: Arc<CallMetrics>, access: Access, class: Class) -> Self {
         metrics.in_flight.inc();
         let facts = CallFacts::default();
-        Self { metrics, access, class, facts, begun: Instant::now(), started: None, outcome: Outcome::Cancelled }
+        Self {
+            metrics,
+            access,
+            class,
+            facts,
+            begun: Instant::now(),
+            started: None,
+            pieces: 0,
+            outcome: Outcome::Cancelled,
+        }
     }
 
     /// `feature` is GitLab's name of it, where there is one.
@@ -55,15 +66,14 @@ impl CallRecord {
                 self.facts.prefill.get_or_insert(self.begun.elapsed().saturating_sub(*queue_wait));
             }
             Event::Text { .. } => {
+                self.pieces += 1;
                 self.facts.first_text.get_or_insert_with(|| self.begun.elapsed());
             }
-            Event::Finished { usage, .. } => self.facts.completion_tokens += usage.completion_tokens,
+            Event::Finished { usage, .. } => {
+                self.facts.completion_tokens += usage.completion_tokens;
+                self.pieces = 0;
+            }
         }
-    }
-
-    /// Tokens of an answer that was complete before the model had ended.
-    pub(super) fn cut_short(&mut self, completion_tokens: usize) {
-        self.facts.completion_tokens += completion_tokens;
     }
 
     pub(super) fn finish(&mut self) {
@@ -80,6 +90,9 @@ impl CallRecord {
 impl Drop for CallRecord {
     fn drop(&mut self) {
         let facts = &mut self.facts;
+        // Of an answer that nobody heard to its end the pieces are counted: a piece is a token, but for the few that
+        // were held back together.
+        facts.completion_tokens += self.pieces;
         self.metrics.in_flight.dec();
         self.metrics.observe(self.class, self.outcome, self.begun.elapsed(), facts.first_text);
         self.metrics.count_tokens(facts.prompt_tokens, facts.cached_tokens, facts.completion_tokens);

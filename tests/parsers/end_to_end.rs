@@ -7,6 +7,7 @@ use super::{documentation, identifier, resolver, review};
 use kernels::Pool;
 use sconce::catalog::Catalog;
 use sconce::engine::{Engine, EngineSettings, LoadOptions, Source, load, plan};
+use sconce::feature::prompts::all;
 use sconce::nn::Quantise;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -40,7 +41,7 @@ fn embedded() -> Engine {
 async fn ask(gateway: &Gateway, path: &str, body: &Value) -> String {
     let request = client()
         .post(gateway.url(path))
-        .bearer_auth(gateway.gitlab.token())
+        .bearer_auth(gateway.gitlab.token_with(json!({"scopes": scopes()})))
         .header("content-type", "application/json")
         .header("x-gitlab-authentication-type", "oidc")
         .header("x-gitlab-realm", "self-managed")
@@ -53,6 +54,12 @@ async fn ask(gateway: &Gateway, path: &str, body: &Value) -> String {
     let text = response.text().await.expect("the answer is complete");
     assert_eq!(status, 200, "{path}: {text}");
     text
+}
+
+/// Every unit primitive there is.
+fn scopes() -> Vec<&'static str> {
+    let of_prompts = all().iter().flat_map(|card| card.unit_primitives.iter().map(String::as_str));
+    ["complete_code", "generate_code", "duo_chat", "duo_classic_chat"].into_iter().chain(of_prompts).collect()
 }
 
 /// What GitLab sends as the model of a feature.

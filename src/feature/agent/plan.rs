@@ -13,6 +13,9 @@ use crate::feature::shape::Plain;
 /// GitLab gives up after ten; the last ones are for the answer.
 const STEPS_MAX: usize = 8;
 
+/// What explaining the tools and one observation take; a model that holds less just talks.
+const TOOLS_CONTEXT_TOKENS_MIN: usize = 2048;
+
 /// Fewer than most texts have, so that what is planned fits.
 const CHARS_PER_TOKEN: usize = 3;
 
@@ -54,7 +57,10 @@ pub fn plan(mut input: Input, facts: &Facts<'_>) -> Result<Planned, AgentError> 
         return Err(AgentError::NoChat { model: facts.model.name.clone() });
     }
     let max_tokens = max_tokens(facts);
-    let tools = tools::offered(facts.has_scope, facts.gitlab_version);
+    let tools = match facts.model.context_tokens < TOOLS_CONTEXT_TOKENS_MIN {
+        true => Vec::new(),
+        false => tools::offered(facts.has_scope, facts.gitlab_version),
+    };
     let context_chars_dropped = fit_context(&mut input.turns, facts.model.context_tokens.saturating_sub(max_tokens));
     let is_announced = tools.is_empty() || facts.answer_now || goes_in_circles(&input.steps);
     let answer_prefix = match (tools.is_empty(), is_announced) {

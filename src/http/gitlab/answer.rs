@@ -57,7 +57,6 @@ pub(super) async fn whole(
     }
     drop(choices);
     let reason = telling.end();
-    record.cut_short(telling.uncounted_tokens());
     record.finish();
     Ok(Answered { text: std::mem::take(&mut telling.text), usage: telling.usage(), reason })
 }
