@@ -12,6 +12,7 @@ use crate::domain::{Class, Event, FinishReason, GenerateError};
 use crate::feature::agent::{AgentError, AgentEvent, AgentParser, Facts, Planned, plan, required_scopes};
 use crate::feature::{Flow, Shape};
 use crate::http::AppState;
+use crate::http::choices::Choices;
 use crate::http::dates::today;
 use crate::http::stream::{EventBody, Told};
 use crate::route::Lane;
@@ -82,11 +83,13 @@ enum Step {
     Repeated,
     Whole(String),
     /// The first lines, and the rest to come.
-    Begun {
-        lines: Lines,
-        said: String,
-        opened: Opened,
-    },
+    Begun(Box<Begun>),
+}
+
+struct Begun {
+    lines: Lines,
+    said: String,
+    choices: Choices,
 }
 
 enum Failed {
@@ -103,16 +106,11 @@ impl Step {
                 desk.show("answer", || said.clone());
                 lines_response(Body::from(said))
             }
-            Self::Begun { lines, said, opened } => {
-                let kind = StreamKind::event_stream(desk.state);
+            Self::Begun(begun) => {
+                let Begun { lines, said, choices } = *begun;
+                let interval = StreamKind::event_stream(desk.state).keep_alive_interval;
                 let speaker = Spoken::resumed(Box::new(lines), Lined);
-                let body = EventBody::resumed(
-                    opened.choices,
-                    speaker,
-                    desk.record,
-                    said.into_bytes(),
-                    kind.keep_alive_interval,
-                );
+                let body = EventBody::resumed(choices, speaker, desk.record, said.into_bytes(), interval);
                 lines_response(Body::new(body))
             }
         }
@@ -185,9 +183,7 @@ async fn listen(desk: &mut Desk<'_>, opened: Opened, mut lines: Lines) -> Result
         };
         match flow {
             Flow::Enough => break,
-            Flow::More if !said.is_empty() => {
-                return Ok(Step::Begun { lines, said, opened: Opened { choices, first: None } });
-            }
+            Flow::More if !said.is_empty() => return Ok(Step::Begun(Box::new(Begun { lines, said, choices }))),
             Flow::More => {}
         }
         next = choices.next().await.map(|(_, said)| said);
