@@ -3,7 +3,7 @@
 
     scripts/gitlab_check.py target/release/sconce [NAME=PATH]
 
-With NAME=PATH that model is served instead of the built-in one. Needs `pip install pyjwt cryptography`. Runs a GitLab of its own (discovery, keys, tokens) on a free port of this machine,
+With NAME=PATH that model is served instead of the built-in one; SCONCE__ variables are passed on. Needs `pip install pyjwt cryptography`. Runs a GitLab of its own (discovery, keys, tokens) on a free port of this machine,
 starts the binary with AIGW_GITLAB_URL set and the built-in model, prints one line a check, and exits with 1 if one failed.
 """
 
@@ -228,8 +228,9 @@ def new_keys_of_gitlab_work_at_once(gateway):
 def main():
     gitlab, failures = Gitlab(), 0
     with tempfile.TemporaryDirectory() as state:
+        settings = {name: value for name, value in os.environ.items() if name.startswith("SCONCE__")}
         environment = {
-            "PATH": os.environ["PATH"], "AIGW_GITLAB_URL": gitlab.url, "SCONCE__STATE__DIR": state,
+            **settings, "PATH": os.environ["PATH"], "AIGW_GITLAB_URL": gitlab.url, "SCONCE__STATE__DIR": state,
             "SCONCE__METRICS__LISTEN": "127.0.0.1:0", "AIGW_SNOWPLOW__ENABLED": "true",
         }
         log = open(os.path.join(state, "log"), "w+")

@@ -1,9 +1,10 @@
 """Writes the shipped files from a checkpoint: ../model.gguf, ../golden.json and ../tokenizer_vectors.json.
 
-    export.py WORK [--average]      --average takes the running average of the weights, for exports before the decay is over
+    export.py WORK                       the files that are shipped
+    export.py WORK --compare FOLDER      sconce-{BF16,Q8_0,Q6_K,Q4_K}.gguf there, to be compared
 
-The GGUF follows the conventions of llama.cpp for `qwen2`: Q8_0 matrices, F32 norms and biases, no output.weight (tied), the tokenizer inside.
-The goldens are computed by the reference library in f32, once on the f32 master weights and once on what the Q8_0 blocks say.
+The GGUF follows the conventions of llama.cpp for `qwen2`: quantised matrices, F32 norms and biases, no output.weight (tied), the tokenizer inside.
+The goldens are computed by the reference library in f32, once on the f32 master weights and once on what the quantised blocks say.
 """
 
 import argparse
@@ -17,16 +18,21 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from gguf.quants import dequantize, quantize
+from gguf.quants import dequantize
 from tokenizers import Tokenizer
 
+from quantise import quantise
 from tokenizer import SPECIAL
+from train import load_checkpoint
 
 HERE = Path(__file__).resolve().parent
 CONTEXT = 1024
-Q8_0, F32 = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.F32
+Kind = gguf.GGMLQuantizationType
+SHIPPED = Kind.Q8_0
 CHAT_TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+FILE_TYPES = {Kind.BF16: gguf.LlamaFileType.MOSTLY_BF16, Kind.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0, Kind.Q6_K: gguf.LlamaFileType.MOSTLY_Q6_K,
+              Kind.Q4_K: gguf.LlamaFileType.MOSTLY_Q4_K_M}
 # The reference library's names for ours.
 REFERENCE_NAMES = {
     "token_embd": "model.embed_tokens", "output_norm": "model.norm", "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj",
@@ -49,25 +55,25 @@ VECTORS = [
 ]
 
 
-def shipped_tensors(weights: dict) -> dict:
+def shipped_tensors(weights: dict, kind: Kind) -> dict:
     """name -> (GGML type, raw bytes as an array, what the bytes say in f32)."""
     tensors = {}
     for name, value in weights.items():
         value = value.float().numpy()
         if value.ndim == 2:
-            raw = quantize(value, Q8_0)
-            tensors[name] = (Q8_0, raw, dequantize(raw, Q8_0).astype(np.float32))
+            raw = quantise(value, kind)
+            tensors[name] = (kind, raw, dequantize(raw, kind).astype(np.float32))
         else:
-            tensors[name] = (F32, value, value)
+            tensors[name] = (Kind.F32, value, value)
     return tensors
 
 
-def write_gguf(path: Path, shape: dict, tensors: dict, tokenizer: Tokenizer) -> None:
+def write_gguf(path: Path, shape: dict, tensors: dict, tokenizer: Tokenizer, kind: Kind) -> None:
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_name("sconce-embedded")
     writer.add_description("A small fill-in-the-middle code model, trained from scratch on permissively licensed source code.")
     writer.add_license("Apache-2.0 OR MIT")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(FILE_TYPES[kind])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(shape["hidden"])
@@ -148,12 +154,12 @@ def greedy(model, prompt: list[int], count: int) -> dict:
     return {"greedy": ids[len(prompt):], "top_tokens": tokens.tolist(), "top_logits": [round(value, 6) for value in values.tolist()]}
 
 
-def write_golden(path: Path, tokenizer: Tokenizer, q8_0, master, state: dict) -> None:
+def write_golden(path: Path, tokenizer: Tokenizer, shipped, master, state: dict) -> None:
     prompts = [{"kind": "infill", "prefix": prefix, "suffix": suffix, "ids": infill_ids(tokenizer, prefix, suffix)} for prefix, suffix in PROMPTS]
     prompts.append({"kind": "chat", "messages": [{"role": "user", "content": CHAT}], "ids": chat_ids(tokenizer, CHAT)})
     for prompt in prompts:
-        prompt["dequantised_q8_0"] = greedy(q8_0, prompt["ids"], 24)
-        prompt["dequantised_q8_0"]["text"] = tokenizer.decode(prompt["dequantised_q8_0"]["greedy"], skip_special_tokens=False)
+        prompt["dequantised"] = greedy(shipped, prompt["ids"], 24)
+        prompt["dequantised"]["text"] = tokenizer.decode(prompt["dequantised"]["greedy"], skip_special_tokens=False)
         prompt["f32"] = greedy(master, prompt["ids"], 24)
     provenance = {"script": "models/embedded/train/export.py", "python": platform.python_version(), "torch": torch.__version__,
                   "transformers": transformers.__version__, "gguf": "0.19.0", "dtype": "float32", "training": state}
@@ -170,24 +176,25 @@ def write_vectors(path: Path, work: Path) -> None:
     path.write_text(json.dumps({"library": f"tokenizers {tokenizers.__version__}", "special_tokens": "as plain text", "vectors": vectors}, indent=0, ensure_ascii=False) + "\n")
 
 
-def load_weights(work: Path, average: bool):
-    saved = torch.load(work / "checkpoint.pt", weights_only=True)
-    return saved["average"] if average else saved["weights"], saved["shape"], saved["state"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--average", action="store_true")
+    parser.add_argument("--compare", type=Path)
     parser.add_argument("--target", type=Path, default=HERE.parent)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    weights, shape, state = load_weights(arguments.work, arguments.average)
+    saved = load_checkpoint(arguments.work)
+    weights, shape = saved["weights"], saved["shape"]
     tokenizer = Tokenizer.from_file(str(arguments.work / "tokenizer.json"))
-    tensors = shipped_tensors(weights)
-    write_gguf(arguments.target / "model.gguf", shape, tensors, tokenizer)
-    q8_0 = reference_model(shape, {name: value for name, (_, _, value) in tensors.items()})
-    write_golden(arguments.target / "golden.json", tokenizer, q8_0, reference_model(shape, weights), state)
+    if arguments.compare:
+        for kind in FILE_TYPES:
+            write_gguf(arguments.compare / f"sconce-{kind.name}.gguf", shape, shipped_tensors(weights, kind), tokenizer, kind)
+        return
+    tensors = shipped_tensors(weights, SHIPPED)
+    write_gguf(arguments.target / "model.gguf", shape, tensors, tokenizer, SHIPPED)
+    shipped = reference_model(shape, {name: value for name, (_, _, value) in tensors.items()})
+    state = {key: saved["state"][key] for key in ("step", "seconds", "tokens")}
+    write_golden(arguments.target / "golden.json", tokenizer, shipped, reference_model(shape, weights), state)
     write_vectors(arguments.target / "tokenizer_vectors.json", arguments.work)
     print(f"model.gguf: {(arguments.target / 'model.gguf').stat().st_size / 1e6:.2f} MB", file=sys.stderr)
 

@@ -11,8 +11,8 @@ from torch import nn
 class Shape:
     vocabulary: int = 8192
     hidden: int = 256
-    feed_forward: int = 1024
-    layers: int = 5
+    feed_forward: int = 1280
+    layers: int = 7
     q_heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
@@ -94,7 +94,7 @@ class Block(nn.Module):
         v = heads(self.attn_v(normed))
         group = self.shape.q_heads // self.shape.kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        if q.requires_grad:
+        if q.requires_grad and not q.is_cuda:
             mixed = Attention.apply(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)).view(q.shape)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -125,10 +125,55 @@ class Decoder(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
+    @torch.no_grad()
+    def plant_copying(self) -> None:
+        """Lays the wires of an induction circuit into the first two blocks, which a small model otherwise finds late: the biases of queries and keys
+        make two heads of the first look one token back and write what they see into the directions that embeddings use least; two heads of the
+        second look for the places behind an earlier copy of the current token and pass on what stood there. Everything else of the two blocks
+        writes nothing at first, and training is free to change all of it. The embeddings must be there already."""
+        shape = self.shape
+        half, group, dim = shape.head_dim // 2, shape.q_heads // shape.kv_heads, shape.head_dim
+        first, second = self.blk[0], self.blk[1]
+        for block in (first, second):
+            block.attn_output.weight.zero_()
+            block.ffn_down.weight.zero_()
+        embeddings = self.token_embd.weight.detach()
+        normed = embeddings * torch.rsqrt(embeddings.square().mean(-1, keepdim=True) + shape.norm_epsilon)
+        mean, size = normed.mean(0), embeddings.square().mean().sqrt()
+        _, spread, directions = torch.linalg.svd(normed - mean, full_matrices=False)
+        spread = spread / len(normed) ** 0.5
+        frequency = shape.rope_theta ** (-torch.arange(half, dtype=torch.float32) / half)
+        sharp = 6                                           # pairs of highest frequency: they tell neighbours apart
+        slow = torch.arange(20, half)                       # pairs that hardly turn: they carry the content
+        slow = torch.cat([slow, slow + half])
+        count = len(slow)
+        for kv in range(shape.kv_heads):
+            begin, query = kv * dim, kv * group * dim       # of the keys and values, and of the first query head of the group
+            for linear, at in ((first.attn_q, query), (first.attn_k, begin), (second.attn_q, query), (second.attn_k, begin)):
+                linear.weight[at:at + dim] *= 0.1
+            first.attn_q.bias[query:query + sharp] = 6.5 * frequency[:sharp].cos()
+            first.attn_q.bias[query + half:query + half + sharp] = -6.5 * frequency[:sharp].sin()
+            first.attn_k.bias[begin:begin + sharp] = 6.5
+            chosen = torch.arange(kv * count, (kv + 1) * count)
+            read = directions[chosen] / spread[chosen, None]        # unit variance in each direction
+            unused = directions[-1 - chosen]
+            gain = 2 * spread[-1 - chosen].mean() * size
+            first.attn_v.weight[begin:begin + dim] = 0
+            first.attn_v.weight[begin:begin + count] = read
+            first.attn_v.bias[begin:begin + count] = -read @ mean
+            first.attn_output.weight[:, query:query + count] = gain * unused.T
+            second.attn_q.weight[query + slow] += 2.0 * read
+            second.attn_q.bias[query + slow] = -2.0 * read @ mean
+            second.attn_k.weight[begin + slow] += 2.0 * unused * size / gain
+            passed = nn.init.orthogonal_(torch.empty(dim, shape.hidden))
+            second.attn_v.weight[begin:begin + dim] = passed
+            second.attn_output.weight[:, query:query + dim] = 0.3 * size * passed.T
+
     def angles(self, tokens: int, dtype):
         half = self.shape.head_dim // 2
-        frequency = self.shape.rope_theta ** (-torch.arange(half, dtype=torch.float32) / half)
-        angle = torch.arange(tokens, dtype=torch.float32)[:, None] * frequency
+        device = self.token_embd.weight.device
+        frequency = self.shape.rope_theta ** (-torch.arange(half, dtype=torch.float32, device=device) / half)
+        angle = torch.arange(tokens, dtype=torch.float32, device=device)[:, None] * frequency
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
     def forward(self, ids):
@@ -139,40 +184,43 @@ class Decoder(nn.Module):
         return self.output_norm(x)
 
 
-def chunk_loss(logits, targets, scale: float):
-    """Summed cross-entropy of a chunk and its gradient for the logits; compiled into one kernel where that is possible."""
+def chunk_loss(logits, targets, weights):
+    """Cross-entropy of each position of a chunk, and the weighted gradient for the logits; compiled into one kernel where that is possible."""
     wide = logits.float()
     top = wide.amax(-1, keepdim=True)
     exponential = (wide - top).exp()
     total = exponential.sum(-1, keepdim=True)
     loss = (top + total.log()).squeeze(1) - wide.gather(1, targets[:, None]).squeeze(1)
-    return loss.sum(), (exponential * (scale / total)).to(logits.dtype)
+    return loss, (exponential * (weights[:, None] / total)).to(logits.dtype)
 
 
 class HeadLoss(torch.autograd.Function):
-    """Cross-entropy through the tied head, summed and scaled, in chunks: the logits of a whole batch never exist, and the gradients are made on the way."""
+    """Cross-entropy through the tied head, weighted, in chunks: the logits of a whole batch never exist, and the gradients are made on the way.
+
+    Returns the weighted sum; `backward` may only be called on it, as the last thing computed. The losses of the positions are left in `last`."""
 
     CHUNK = 512
     kernel = staticmethod(chunk_loss)
+    last = None
 
     @staticmethod
-    def forward(context, hidden, weight, targets, scale):
-        # hidden: [positions, hidden], weight: [vocabulary, hidden], targets: [positions]
+    def forward(context, hidden, weight, targets, weights):
+        # hidden: [positions, hidden], weight: [vocabulary, hidden], targets, weights: [positions]
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        total = torch.zeros(())
+        losses = torch.empty_like(weights)
         for begin in range(0, hidden.shape[0], HeadLoss.CHUNK):
-            h, t = hidden[begin:begin + HeadLoss.CHUNK], targets[begin:begin + HeadLoss.CHUNK]
-            loss, grad = HeadLoss.kernel(h @ weight.T, t, scale)
-            grad[torch.arange(len(t)), t] -= scale
-            total += loss
-            grad_hidden[begin:begin + HeadLoss.CHUNK] = grad @ weight
+            chunk = slice(begin, begin + HeadLoss.CHUNK)
+            h, t, w = hidden[chunk], targets[chunk], weights[chunk]
+            losses[chunk], grad = HeadLoss.kernel(h @ weight.T, t, w)
+            grad[torch.arange(len(t), device=t.device), t] -= w.to(grad.dtype)
+            grad_hidden[chunk] = grad @ weight
             grad_weight += grad.T @ h
         context.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
-        return total * scale
+        HeadLoss.last = losses
+        return (losses * weights).sum()
 
     @staticmethod
     def backward(context, upstream):
-        """The loss is the last thing computed: `upstream` is one by contract, and the gradients were made in `forward`."""
         grad_hidden, grad_weight = context.saved_tensors
         return grad_hidden, grad_weight, None, None

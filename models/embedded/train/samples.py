@@ -1,10 +1,11 @@
-"""Turns documents into packed rows of token ids: plain text, fill in the middle (both orders) and chat.
+"""Turns documents into rows of token ids, one sample a row: plain text, fill in the middle (both orders) and chat.
 
-    samples.py WORK SEED CONTEXT PART OF     writes WORK/rows-SEED-CONTEXT-PART.npy, uint16 [rows, CONTEXT + 1], shuffled
+    samples.py WORK WIDTH SEED PART OF     writes WORK/rows-WIDTH-SEED-PART.npy, uint16 [rows, WIDTH + 1], shuffled
+    samples.py WORK WIDTH SEED chat        writes WORK/rows-WIDTH-SEED-chat.npy
 
-The documents are dealt into OF parts, 0 to OF - 1, so that training can begin before all are cut.
-
-Another seed cuts the same documents elsewhere, so that a second pass over the corpus shows new borders.
+A row never holds two documents, so attention never crosses from one to another; a short one is padded with `<|fim_pad|>`, which the loss
+passes over. The documents are dealt into OF parts, 0 to OF - 1, so that training can begin before all are cut. Another seed cuts the same
+documents elsewhere, so that a second pass over the corpus shows new borders.
 """
 
 import ast
@@ -17,12 +18,10 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-PLAIN_SHARE, CHAT_SHARE = 0.14, 0.04
+PLAIN_SHARE = 0.25
 SPM_SHARE = 0.70           # of the fill-in-the-middle samples; the rest is PSM
-EMPTY_SUFFIX_SHARE = 0.18
+EMPTY_SUFFIX_SHARE = 0.12
 LINES_MAX = 14             # of a multi-line middle
-# How often a document of a language is shown; what is not code is thinned.
-SHARE = {"python": 1.0, "rust": 1.0, "javascript": 0.7, "typescript": 0.7, "go": 1.0, "c": 0.6, "markdown": 0.5, "toml": 0.5}
 REQUESTS = [
     "Write a {language} function `{name}`. {what}", "Write a {language} function that does this: {what}", "{what}\n\nImplement `{name}` in {language}.",
     "Please implement a {language} function called {name}: {what}", "How do I write a function {name} in {language}? {what}",
@@ -31,13 +30,16 @@ REQUESTS = [
 ]
 SYSTEMS = ["You are a helpful coding assistant.", "You are a helpful assistant.", "Answer with code only."]
 EXPLANATIONS = ["Here is {name}:\n\n", "", "", "Here it is:\n\n", "You can write it like this:\n\n"]
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{3,}")
+BORDER = re.compile(r"[\s.(\[{,=:]")     # a person who stops typing mostly does so behind one of these
+
+
+def depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def block_end(lines: list[str], first: int) -> int:
-    """The last line (inclusive) of the block that starts at `first`: what is indented as deep, at most LINES_MAX lines."""
-    def depth(line: str) -> int:
-        return len(line) - len(line.lstrip())
-
+    """The last line (inclusive) of the block that `first` stands in: what is indented as deep, at most LINES_MAX lines."""
     last, opens = first, depth(lines[first])
     for index in range(first + 1, min(len(lines), first + LINES_MAX)):
         if lines[index].strip() and depth(lines[index]) < opens:
@@ -47,38 +49,49 @@ def block_end(lines: list[str], first: int) -> int:
     return last
 
 
-def cut(text: str, rng: random.Random) -> tuple[str, str, str]:
-    """Prefix, middle, suffix of one window, cut by character, mostly as an editor would ask: from the cursor to the end of a line."""
-    lines = text.split("\n")
-    starts = np.cumsum([0] + [len(line) + 1 for line in lines])
-    candidates = [index for index, line in enumerate(lines) if line.strip()]
-    kind = rng.random()
-    if kind < 0.12 or not candidates:  # any span
-        begin = rng.randrange(len(text))
-        end = min(len(text), begin + rng.randint(1, 160))
-        return text[:begin], text[begin:end], text[end:]
-    index = rng.choice(candidates)
-    line = lines[index]
-    indent = len(line) - len(line.lstrip())
-    where = rng.random()
-    if where < 0.20:
-        column = indent                       # a fresh line, indented by the editor
-    elif where < 0.25:
-        column = 0
-    elif where < 0.30:
-        column = len(line)                    # nothing is missing, or whole lines follow
-    else:
-        column = rng.randint(indent, max(indent, len(line) - 1))
-    begin = int(starts[index]) + column
-    if kind < 0.70:                           # to the end of the line
-        end = int(starts[index]) + len(line)
-        closing = re.search(r"[)\]}>\"';,:]+$", line[column:])
-        if closing and rng.random() < 0.15:   # the editor has already closed the brackets
-            end -= len(closing[0])
-    else:                                     # a block
-        last = block_end(lines, index) if rng.random() < 0.7 else min(len(lines) - 1, index + rng.randint(1, 6))
-        end = int(starts[last]) + len(lines[last])
-    return text[:begin], text[begin:end], text[end:]
+class Document:
+    def __init__(self, text: str):
+        self.text, self.lines = text, text.split("\n")
+        self.starts = [0]
+        for line in self.lines:
+            self.starts.append(self.starts[-1] + len(line) + 1)
+
+    def cut(self, begin: int, end: int, rng: random.Random) -> tuple[int, int]:
+        """Where a middle begins and ends, its first line between the characters `begin` and `end`: the way a person types."""
+        first, last = (int(np.searchsorted(self.starts, at, "right")) - 1 for at in (begin, end))
+        candidates = [index for index in range(first, min(last + 1, len(self.lines))) if self.lines[index].strip()]
+        if not candidates or rng.random() < 0.05:      # any span
+            start = rng.randrange(begin, max(begin + 1, end))
+            return start, min(len(self.text), start + rng.randint(1, 100))
+        index = rng.choice(candidates)
+        for _ in range(2):                             # rather a line with a name that the text nearby holds as well
+            around = self.text[max(0, self.starts[index] - 1200):self.starts[index]] + self.text[self.starts[index + 1]:self.starts[index + 1] + 500]
+            if any(word in around for word in WORD.findall(self.lines[index])):
+                break
+            index = rng.choice(candidates)
+        line = self.lines[index]
+        indent, kind, where = depth(line), rng.random(), rng.random()
+        if where < 0.35:
+            column = indent                            # a fresh line, indented by the editor
+        elif where < 0.42:
+            column = len(line)                         # whole lines follow
+        else:
+            column = rng.randint(indent, max(indent, len(line) - 1))
+            if where < 0.75:
+                border = BORDER.search(line, column)
+                column = min(border.end(), len(line) - 1) if border else column
+        start = self.starts[index] + column
+        if column == len(line):
+            last = block_end(self.lines, min(index + 1, len(self.lines) - 1)) if rng.random() < 0.5 else min(len(self.lines) - 1, index + rng.randint(1, 4))
+            return start, self.starts[last] + len(self.lines[last])
+        if kind < 0.68:                                # to the end of the line
+            stop = self.starts[index] + len(line)
+            closing = re.search(r"[)\]}>\"';,:]+$", line[column:])
+            if closing and rng.random() < 0.15:        # the editor has already closed the brackets
+                stop -= len(closing[0])
+            return start, stop
+        last = block_end(self.lines, index) if rng.random() < 0.7 else min(len(self.lines) - 1, index + rng.randint(1, 6))
+        return start, self.starts[last] + len(self.lines[last])
 
 
 def python_pairs(text: str):
@@ -94,60 +107,76 @@ def python_pairs(text: str):
                 yield "Python", "python", node.name, what, source.split("\n")[0], source
 
 
-RUST_FUNCTION = re.compile(r"((?:^///.*\n)++)((?:^#\[.*\]\n)*^(?:pub )?(?:const )?fn (\w+)[^;{]*\{\n(?:.*\n){1,24}?^\}$)", re.M)
+COMMENTED = {   # a comment, then a function: language -> name, fence, and the pattern of both
+    "rust": ("Rust", "rust", re.compile(r"((?:^///.*\n)++)((?:^#\[.*\]\n)*^(?:pub )?(?:const )?fn (\w+)[^;{]*\{\n(?:.*\n){1,24}?^\}$)", re.M)),
+    "go": ("Go", "go", re.compile(r"((?:^//.*\n)++)(^func (\w+)\([^{]*\{\n(?:.*\n){1,24}?^\}$)", re.M)),
+    "javascript": ("JavaScript", "js", re.compile(r"(^/\*\*(?:[^*]|\*(?!/))*\*/\n)(^(?:export )?(?:async )?function (\w+)[^{]*\{\n(?:.*\n){1,24}?^\}$)", re.M)),
+    "typescript": ("TypeScript", "ts", re.compile(r"(^/\*\*(?:[^*]|\*(?!/))*\*/\n)(^(?:export )?(?:async )?function (\w+)[^{]*\{\n(?:.*\n){1,24}?^\}$)", re.M)),
+}
 
 
-def rust_pairs(text: str):
-    for found in RUST_FUNCTION.finditer(text):
-        what = " ".join(line[3:].strip() for line in found[1].split("\n\n")[0].splitlines()).split("  ")[0].split(" # ")[0].strip()
-        if 20 <= len(what) <= 240:
-            yield "Rust", "rust", found[3], what, found[2].split("\n")[0], found[2]
+def pairs_of(document: dict):
+    if document["language"] == "python":
+        yield from python_pairs(document["text"])
+    elif document["language"] in COMMENTED:
+        name, fence, pattern = COMMENTED[document["language"]]
+        for found in pattern.finditer(document["text"]):
+            lines = [re.sub(r"^\s*(///?|/\*\*|\*/|\*)\s?|\*/$", "", line).strip() for line in found[1].splitlines()]
+            what = " ".join(" ".join(lines).strip().split(" @")[0].split(" # ")[0].split()).split("  ")[0]
+            if 20 <= len(what) <= 240:
+                yield name, fence, found[3], what, found[2].split("\n")[0], found[2]
 
 
-class Packer:
-    """Fills rows of `width` ids with samples; a sample too long for the rest of a row loses the far ends of prefix and suffix."""
-
-    def __init__(self, tokenizer: Tokenizer, width: int, rng: random.Random):
-        self.width, self.rng = width, rng
-        self.rows, self.row = [], []
-        self.encode_all = lambda texts: [one.ids for one in tokenizer.encode_batch(texts, add_special_tokens=False)]
-        ids = {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "fim_prefix", "fim_suffix", "fim_middle", "im_start", "im_end")}
-        self.end, self.prefix, self.suffix, self.middle = (ids[name] for name in ("endoftext", "fim_prefix", "fim_suffix", "fim_middle"))
+class Cutter:
+    def __init__(self, work: Path, width: int, seed: int):
+        self.tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
+        self.width, self.rng, self.rows = width, random.Random(f"{seed} {width}"), []
+        ids = {name: self.tokenizer.token_to_id(f"<|{name}|>") for name in ("endoftext", "fim_prefix", "fim_suffix", "fim_middle", "fim_pad", "im_start", "im_end")}
+        self.end, self.prefix, self.suffix, self.middle, self.pad = (ids[name] for name in ("endoftext", "fim_prefix", "fim_suffix", "fim_middle", "fim_pad"))
         self.im_start, self.im_end = ids["im_start"], ids["im_end"]
-        self.spare: list[int] = []  # plain text, to fill the end of a row
 
-    def room(self) -> int:
-        return self.width - len(self.row)
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        return [one.ids for one in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def put(self, ids: list[int]) -> None:
-        self.row, rest = self.row + ids[:self.room()], ids[self.room():]
-        self.spare = self.spare if len(self.spare) > 4000 else self.spare + rest
-        if self.room() < 96:
-            if len(self.spare) < 96:
-                self.row += [self.end] * self.room()
-            else:
-                filler, self.spare = self.spare[:self.room()], self.spare[self.room():]
-                self.row += filler
-        if not self.room():
-            self.rows.append(np.array(self.row, dtype=np.uint16))
-            self.row = []
+        row = np.full(self.width + 1, self.pad, dtype=np.uint16)
+        row[:len(ids)] = ids[:self.width + 1]
+        self.rows.append(row)
 
     def put_infill(self, prefix: list[int], middle: list[int], suffix: list[int]) -> None:
-        excess = len(prefix) + len(middle) + len(suffix) + 4 - self.room()
-        if excess > 0:  # as a server trims: the suffix to a third of what is left, then the prefix
-            keep = max(0, len(suffix) - excess, min(len(suffix), (self.room() - 4 - len(middle)) // 3))
-            suffix = suffix[:keep]
-            keep = self.room() - 4 - len(middle) - len(suffix)
-            if keep < 0:
-                self.spare += prefix[-200:] + middle
-                return
-            prefix = prefix[max(0, len(prefix) - keep):]
+        room = self.width + 1 - 4 - len(middle)
+        if room < 8:
+            return
+        wanted = 0 if self.rng.random() < EMPTY_SUFFIX_SHARE else int(room * self.rng.uniform(0.1, 0.5))
+        keep = min(len(suffix), max(wanted, room - len(prefix)) if wanted else 0)
+        suffix = suffix[:keep]
+        prefix = prefix[max(0, len(prefix) - (room - len(suffix))):]
         if self.rng.random() < SPM_SHARE:
             self.put([self.suffix, *suffix, self.prefix, *prefix, self.middle, *middle, self.end])
         else:
             self.put([self.prefix, *prefix, self.suffix, *suffix, self.middle, *middle, self.end])
 
-    def put_chat(self, pair) -> None:
+    def document(self, text: str) -> None:
+        """One sample for every stretch of a document that would fill a row."""
+        document, stretch, reach = Document(text), int(3.2 * self.width), 6 * self.width
+        jobs, texts = [], []
+        for begin in range(0, max(1, len(text) - stretch // 3), stretch):
+            end = min(len(text), begin + stretch)
+            if self.rng.random() < PLAIN_SHARE:
+                jobs.append((len(texts), end + reach >= len(text)))
+                texts.append(text[begin:begin + reach])
+                continue
+            start, stop = document.cut(begin, end, self.rng)
+            jobs.append((len(texts), None))
+            texts += [text[max(0, start - reach):start], text[start:stop], text[stop:stop + reach]]
+        ids = self.encode_all(texts)
+        for at, is_last in jobs:
+            if is_last is None:
+                self.put_infill(ids[at], ids[at + 1], ids[at + 2])
+            else:
+                self.put(ids[at] + ([self.end] if is_last else []))
+
+    def chat(self, pair) -> None:
         language, fence, name, what, signature, source = pair
         request = self.rng.choice(REQUESTS).format(language=language, fence=fence, name=name, what=what, signature=signature)
         answer = self.rng.choice(EXPLANATIONS).format(name=f"`{name}`") + f"```{fence}\n{source}\n```"
@@ -157,69 +186,27 @@ class Packer:
         ids = []
         for (role, _), content in zip(turns, self.encode_all([f"{role}\n{content}" for role, content in turns])):
             ids += [self.im_start, *content, self.im_end, *newline]
-        if len(ids) < self.room():
+        if len(ids) <= self.width:
             self.put(ids + [self.end])
 
 
-def windows(text: str, width: int, rng: random.Random):
-    """Consecutive windows of a document, of varied size; most begin at the start of a line."""
-    begin = 0
-    while begin < len(text):
-        size = int(rng.choice([0.35, 0.6, 1.0, 1.0]) * 3.4 * width * rng.uniform(0.6, 1.0))
-        end = begin + size
-        if end < len(text) and rng.random() < 0.9:
-            newline = text.find("\n", end)
-            end = newline + 1 if newline >= 0 else len(text)
-        if len(text) - end < 200:
-            end = len(text)
-        yield text[begin:end], end >= len(text)
-        begin = end
-
-
-def build(work: Path, seed: int, context: int, part: int, parts: int) -> None:
-    rng = random.Random(seed)
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
-    packer = Packer(tokenizer, context + 1, rng)
+def build(work: Path, width: int, seed: int, part: str, parts: int = 1) -> None:
+    cutter = Cutter(work, width, seed)
     lines = (work / "corpus/train.jsonl").read_text().splitlines()
-    rng.shuffle(lines)
-    lines = lines[part::parts]
-    pairs, pairs_put, samples = [], 0, 0
-    for line in lines:
-        document = json.loads(line)
-        text = document["text"]
-        if rng.random() > SHARE[document["language"]]:
-            continue
-        if document["language"] == "python":
-            pairs += python_pairs(text)
-        elif document["language"] == "rust":
-            pairs += rust_pairs(text)
-        jobs, texts = [], []
-        for window, is_last in windows(text, context, rng):
-            if rng.random() < PLAIN_SHARE or len(window) < 40:
-                jobs.append((len(texts), is_last))
-                texts.append(window)
-                continue
-            prefix, middle, suffix = cut(window, rng)
-            if rng.random() < EMPTY_SUFFIX_SHARE:
-                suffix = ""
-            jobs.append((len(texts), None))
-            texts += [prefix, middle, suffix]
-        ids = packer.encode_all(texts)
-        for at, is_last in jobs:
-            samples += 1
-            if is_last is None:
-                packer.put_infill(ids[at], ids[at + 1], ids[at + 2])
-            else:
-                plain = ids[at] + ([packer.end] if is_last else [])
-                packer.put(plain)
-        while pairs and pairs_put < CHAT_SHARE * samples:
-            packer.put_chat(pairs.pop(rng.randrange(len(pairs))))
-            pairs_put += 1
-    rows = np.stack(packer.rows)
+    random.Random(seed).shuffle(lines)
+    if part == "chat":
+        pairs = [pair for line in lines for pair in pairs_of(json.loads(line))]
+        cutter.rng.shuffle(pairs)
+        for pair in pairs[:12_000]:
+            cutter.chat(pair)
+    else:
+        for line in lines[int(part)::parts]:
+            cutter.document(json.loads(line)["text"])
+    rows = np.stack(cutter.rows)
     np.random.default_rng(seed).shuffle(rows)
-    np.save(work / f"rows-{seed}-{context}-{part}.npy", rows)
-    print(f"{len(rows)} rows, {rows.size / 1e6:.1f} M tokens, {samples} samples, {pairs_put} chat pairs")
+    np.save(work / f"rows-{width}-{seed}-{part}.npy", rows)
+    print(f"rows-{width}-{seed}-{part}: {len(rows)} rows, {rows.size / 1e6:.1f} M tokens, {(rows == cutter.pad).mean():.1%} padding")
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), *map(int, sys.argv[2:6]))
+    build(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], *map(int, sys.argv[5:6]))

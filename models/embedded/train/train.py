@@ -1,33 +1,42 @@
 """Trains the decoder in resumable legs; the schedule follows the clock, so that the decay ends when the minutes do.
 
-    train.py WORK --minutes 75 --rows rows-1-1024.npy [rows-2-1024.npy …]
+    train.py WORK --minutes 33 --peak 0.6 --phase 0.8 'rows-512-*.npy' --phase 1 'rows-1024-*.npy' rows-256-2-chat.npy@0.08
 
-Every worker is a process of one thread that takes small batches off a common counter: on a machine shared with others, two threads that
-meet after every operation wait for each other most of the time, two processes that meet once a step hardly do.
+A phase lasts until its share of the minutes and names the files of rows it draws from; `@` gives the share of the steps that a file
+(or all that a pattern matches, one after the other) is drawn for. Rows are taken in order, each file keeps its own place.
 
-Runs on from WORK/checkpoint.pt if it exists (weights, optimiser, minutes used, place in the data). Every leg ends at the budget, after
---leg minutes, or on SIGTERM, always with a checkpoint. A file WORK/budget, if present, holds a number of minutes that replaces
---minutes on the run: a way to let the decay begin early.
+On a CPU every worker is a process of one thread that takes small batches off a common counter: on a machine shared with others, two threads
+that meet after every operation wait for each other most of the time, two processes that meet once a step hardly do. With `--device cuda`
+there is one process, one worker and larger batches; that path was written for a short loan of a GPU and has not run on one yet.
+
+Runs on from WORK/checkpoint if it exists (weights, optimiser, minutes used, places in the data; parts of at most 15 MB). Every leg ends at
+the budget, after --leg minutes, or on SIGTERM, always with a checkpoint. A file WORK/budget, if present, holds a number of minutes that
+replaces --minutes on the run.
 """
 
 import argparse
+import io
 import json
 import math
 import os
+import random
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from model import Decoder, HeadLoss, Shape
 
 SEED = 20
-TOKENS_PER_STEP, TOKENS_PER_BATCH = 8_192, 2_048
-WARMUP, DECAY_FROM = 0.015, 0.30         # shares of the budget; between them the rate is flat, after them it falls to zero
+TOKENS_PER_STEP, TOKENS_PER_BATCH = {"cpu": 12_288, "cuda": 65_536}, {"cpu": 2_048, "cuda": 32_768}
+WARMUP, DECAY_FROM = 0.03, 0.15          # shares of the budget; between them the rate is flat, after them it falls to zero
+MIDDLE_WEIGHT = 3.0                      # of the loss of a token between `<|fim_middle|>` and the end, against any other
 MUON_RATE, ADAM_RATE, WEIGHT_DECAY = 0.02, 3e-3, 0.05
-AVERAGE = 0.985                          # of the weights, per step, for exports before the end
+PART_BYTES = 15_000_000
 
 
 def orthogonalise(matrices):
@@ -50,7 +59,7 @@ class Muon:
         self.groups = {}
         for parameter in parameters:
             self.groups.setdefault(tuple(parameter.shape), []).append(parameter)
-        self.momentum = {shape: torch.zeros(len(group), *shape) for shape, group in self.groups.items()}
+        self.momentum = {shape: torch.zeros(len(group), *shape, device=group[0].device) for shape, group in self.groups.items()}
 
     @torch.no_grad()
     def step(self, rate: float, momentum: float) -> None:
@@ -69,8 +78,47 @@ def rate_at(share: float) -> float:
     return 1.0 if share < DECAY_FROM else max(0.0, (1 - share) / (1 - DECAY_FROM))
 
 
-def load_rows(work: Path, names: list[str]):
-    return [np.load(work / name, mmap_mode="r") for name in names]
+def position_weights(rows, special: dict):
+    """Weights of the targets `rows[:, 1:]`: none for padding, more for a middle and the end that closes it."""
+    inputs, targets = rows[:, :-1], rows[:, 1:]
+    middle = (inputs == special["fim_middle"]).cumsum(1) > 0
+    weights = torch.where(middle, MIDDLE_WEIGHT, 1.0)
+    return weights.masked_fill(targets == special["fim_pad"], 0.0), middle & (targets != special["fim_pad"])
+
+
+class Phases:
+    """What the steps draw from: `[(until, [(share, [files])])]`, from the arguments of --phase."""
+
+    def __init__(self, work: Path, arguments: list[list[str]]):
+        self.phases, self.files = [], []
+        for until, *sources in arguments:
+            parsed = []
+            for source in sources:
+                pattern, _, share = source.partition("@")
+                names = sorted(path.name for path in work.glob(pattern))
+                assert names, f"no file is called {pattern}"
+                parsed.append((float(share) if share else None, names))
+                self.files += [name for name in names if name not in self.files]
+            rest = 1 - sum(share for share, _ in parsed if share)
+            self.phases.append((float(until), [(rest if share is None else share, names) for share, names in parsed]))
+        self.rows = [np.load(work / name, mmap_mode="r") for name in self.files]
+
+    def draw(self, share: float, step: int, places: dict, tokens: int) -> tuple[int, int, int]:
+        """File, first row and number of rows of a step; moves the place of the file on."""
+        sources = next((sources for until, sources in self.phases if share < until), self.phases[-1][1])
+        (_, names), = random.Random(step).choices(sources, [weight for weight, _ in sources])
+        for name in names:
+            index = self.files.index(name)
+            needed = tokens // (self.rows[index].shape[1] - 1)
+            if places.get(name, 0) + needed <= len(self.rows[index]):
+                break
+        else:
+            for name in names:   # all are read: round again
+                places[name] = 0
+            index = self.files.index(names[0])
+        name, first = self.files[index], places.get(self.files[index], 0)
+        places[name] = first + needed
+        return index, first, needed
 
 
 def flat_views(flat, parameters):
@@ -85,95 +133,115 @@ def flat_views(flat, parameters):
 class Shared:
     """What the workers share: bf16 weights, one f32 gradient and loss per worker, and the place of the step in the data."""
 
-    def __init__(self, numbers: int, workers: int, context):
-        self.weights = torch.zeros(numbers, dtype=torch.bfloat16).share_memory_()
-        self.gradients = torch.zeros(workers, numbers).share_memory_()
-        self.losses = torch.zeros(workers).share_memory_()
-        self.plan = torch.zeros(3, dtype=torch.int64).share_memory_()   # file, first row, stop
+    def __init__(self, numbers: int, workers: int, device: str, context):
+        self.weights = torch.zeros(numbers if device == "cpu" else 0, dtype=torch.bfloat16).share_memory_()
+        self.gradients = torch.zeros(workers, numbers).share_memory_() if device == "cpu" else torch.zeros(workers, numbers, device=device)
+        self.losses = torch.zeros(workers, 4).share_memory_()           # sums and counts: outside of middles, inside
+        self.plan = torch.zeros(4, dtype=torch.int64).share_memory_()   # file, first row, rows, stop
         self.taken = context.Value("i", 0)
         self.start, self.done = context.Barrier(workers), context.Barrier(workers)
 
 
 class Worker:
-    """Forward and backward of small batches, by one thread."""
+    """Forward and backward of small batches, by one thread or one GPU."""
 
-    def __init__(self, shared: Shared, rank: int, shape: Shape, rows, compiled: bool):
-        torch.set_num_threads(1)
-        self.shared, self.rank, self.rows = shared, rank, rows
-        self.model = Decoder(shape).bfloat16()
-        parameters = list(self.model.parameters())
-        for parameter, view in zip(parameters, flat_views(shared.weights, parameters)):
-            parameter.data = view
-        self.gradients = flat_views(shared.gradients[rank], parameters)
+    def __init__(self, shared: Shared, rank: int, shape: Shape, rows, special: dict, device: str, compiled: bool):
+        self.shared, self.rank, self.rows, self.special, self.device = shared, rank, rows, special, device
+        self.model = Decoder(shape).bfloat16().to(device)
+        self.parameters = list(self.model.parameters())
+        if device == "cpu":
+            torch.set_num_threads(1)
+            for parameter, view in zip(self.parameters, flat_views(shared.weights, self.parameters)):
+                parameter.data = view
+        self.gradients = flat_views(shared.gradients[rank], self.parameters)
         self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
         if compiled:
             HeadLoss.kernel = staticmethod(torch.compile(HeadLoss.kernel, dynamic=False))
 
     def work(self) -> None:
         """Small batches of the planned step until none is left."""
-        file, first, _ = self.shared.plan.tolist()
+        file, first, count, _ = self.shared.plan.tolist()
         rows = self.rows[file]
         width = rows.shape[1] - 1
-        small = max(1, TOKENS_PER_BATCH // width)
+        small = max(1, TOKENS_PER_BATCH[self.device] // width)
         while True:
             with self.shared.taken.get_lock():
                 index = self.shared.taken.value
                 self.shared.taken.value += 1
-            if index * small * width >= TOKENS_PER_STEP:
+            if index * small >= count:
                 return
-            batch = torch.from_numpy(rows[first + index * small:first + (index + 1) * small].astype(np.int64))
+            batch = torch.from_numpy(rows[first + index * small:first + (index + 1) * small].astype(np.int64)).to(self.device)
+            weights, middle = position_weights(batch, self.special)
             hidden = self.forward(batch[:, :-1].contiguous()).reshape(-1, self.model.shape.hidden)
-            loss = HeadLoss.apply(hidden, self.model.token_embd.weight, batch[:, 1:].reshape(-1), 1 / TOKENS_PER_STEP)
-            loss.backward()
-            self.shared.losses[self.rank] += loss.detach()
-            for gradient, parameter in zip(self.gradients, self.model.parameters()):
+            HeadLoss.apply(hidden, self.model.token_embd.weight, batch[:, 1:].reshape(-1), weights.reshape(-1) / (count * width)).backward()
+            losses, middle, counted = HeadLoss.last, middle.reshape(-1), weights.reshape(-1) > 0
+            outside = counted & ~middle
+            self.shared.losses[self.rank] += torch.stack([(losses * outside).sum(), outside.sum(), (losses * middle).sum(), middle.sum()]).cpu()
+            for gradient, parameter in zip(self.gradients, self.parameters):
                 gradient.add_(parameter.grad)
                 parameter.grad = None
 
 
-def serve_worker(shared: Shared, rank: int, shape: Shape, work: Path, names: list[str], compiled: bool) -> None:
+def serve_worker(shared: Shared, rank: int, shape: Shape, work: Path, phases: list[list[str]], special: dict, compiled: bool) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    worker = Worker(shared, rank, shape, load_rows(work, names), compiled)
+    worker = Worker(shared, rank, shape, Phases(work, phases).rows, special, "cpu", compiled)
     while True:
         shared.start.wait()
-        if shared.plan[2]:
+        if shared.plan[3]:
             return
         worker.work()
         shared.done.wait()
 
 
-class Trainer:
-    """f32 master weights, both optimisers, the running average of the weights, and the clock."""
+def load_checkpoint(work: Path) -> dict:
+    parts = sorted((work / "checkpoint").glob("part-*"))
+    return torch.load(io.BytesIO(b"".join(part.read_bytes() for part in parts)), weights_only=True, map_location="cpu")
 
-    def __init__(self, shape: Shape, work: Path):
+
+class Trainer:
+    """f32 master weights, both optimisers, and the clock."""
+
+    def __init__(self, shape: Shape, work: Path, device: str):
         self.model, self.work = Decoder(shape), work
+        self.model.to(device)
         named = dict(self.model.named_parameters())
         matrices = [name for name, p in named.items() if name.startswith("blk.") and p.dim() == 2]
         self.others = [p for name, p in named.items() if name not in matrices]
         self.muon = Muon([named[name] for name in matrices])
         self.adam = torch.optim.AdamW(self.others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0, eps=1e-10)
-        self.average = {name: p.detach().clone() for name, p in named.items()}
-        self.state = {"step": 0, "seconds": 0.0, "tokens": 0, "file": 0, "row": 0}
+        self.state = {"step": 0, "seconds": 0.0, "tokens": 0, "places": {}}
 
     def load(self) -> None:
-        saved = torch.load(self.work / "checkpoint.pt", weights_only=True)
+        saved = load_checkpoint(self.work)
         self.model.load_state_dict(saved["weights"])
         self.adam.load_state_dict(saved["adam"])
         for shape, tensor in saved["muon"].items():
             self.muon.momentum[shape].copy_(tensor)
-        self.average, self.state = saved["average"], saved["state"]
+        self.state = saved["state"]
         print(f"resumed at step {self.state['step']}, minute {self.state['seconds'] / 60:.1f}", flush=True)
 
     def save(self) -> None:
-        target = self.work / "checkpoint.pt"
-        torch.save({"weights": self.model.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.momentum, "average": self.average,
-                    "state": self.state, "shape": self.model.shape.as_dict()}, target.with_suffix(".new"))
-        os.replace(target.with_suffix(".new"), target)
+        """Parts of at most PART_BYTES in a folder that takes the old one's place when it is complete."""
+        buffer = io.BytesIO()
+        momentum = {shape: tensor.bfloat16() for shape, tensor in self.muon.momentum.items()}
+        torch.save({"weights": self.model.state_dict(), "adam": self.adam.state_dict(), "muon": momentum,
+                    "state": self.state, "shape": self.model.shape.as_dict()}, buffer)
+        target, fresh, old = (self.work / name for name in ("checkpoint", "checkpoint.new", "checkpoint.old"))
+        for folder in (fresh, old):
+            shutil.rmtree(folder, ignore_errors=True)
+        fresh.mkdir()
+        for index, begin in enumerate(range(0, buffer.tell(), PART_BYTES)):
+            (fresh / f"part-{index:02}").write_bytes(buffer.getbuffer()[begin:begin + PART_BYTES])
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
 
-    def publish(self, shared: Shared) -> None:
+    def publish(self, shared: Shared, worker: Worker) -> None:
         parameters = list(self.model.parameters())
-        for view, parameter in zip(flat_views(shared.weights, parameters), parameters):
-            view.copy_(parameter.detach())
+        views = flat_views(shared.weights, parameters) if worker.device == "cpu" else worker.parameters
+        with torch.no_grad():
+            for view, parameter in zip(views, parameters):
+                view.copy_(parameter)
 
     def step(self, gradient, rate: float) -> None:
         parameters = list(self.model.parameters())
@@ -183,22 +251,6 @@ class Trainer:
         self.muon.step(MUON_RATE * rate, min(0.95, 0.85 + self.state["step"] / 3000))
         self.adam.param_groups[0]["lr"] = ADAM_RATE * rate
         self.adam.step()
-        share = 1 - min(AVERAGE, self.state["step"] / (self.state["step"] + 10))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                self.average[name].lerp_(parameter, share)
-
-    def plan(self, shared: Shared, files) -> None:
-        """Rows in order through the files (each is shuffled already), then round again."""
-        state = self.state
-        if state["file"] >= len(files):      # the leg before ended in the long rows, and a larger budget begins with the short ones again
-            state["file"], state["row"] = 0, 0
-        needed = TOKENS_PER_STEP // (files[state["file"]].shape[1] - 1)
-        if state["row"] + needed > len(files[state["file"]]):
-            state["file"], state["row"] = (state["file"] + 1) % len(files), 0
-            needed = TOKENS_PER_STEP // (files[state["file"]].shape[1] - 1)
-        shared.plan[0], shared.plan[1] = state["file"], state["row"]
-        state["row"] += needed
 
 
 def main() -> None:
@@ -206,76 +258,79 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=75)
     parser.add_argument("--leg", type=float, default=1e9)
-    parser.add_argument("--rows", nargs="+", required=True)
-    parser.add_argument("--long-rows", help="another file of rows, wider, for the last --long-share of the minutes")
-    parser.add_argument("--long-share", type=float, default=0.12)
+    parser.add_argument("--phase", nargs="+", action="append", required=True, metavar=("UNTIL", "ROWS"))
+    parser.add_argument("--peak", type=float, default=1.0, help="times the rates of this file; less for a model that knows something already")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    work, shape = arguments.work, Shape()
-    names = arguments.rows + ([arguments.long_rows] if arguments.long_rows else [])
-    trainer = Trainer(shape, work)
-    if (work / "checkpoint.pt").exists():
+    work, shape, device, compiled = arguments.work, Shape(), arguments.device, not arguments.no_compile
+    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
+    special = {name: tokenizer.token_to_id(f"<|{name}|>") for name in ("fim_middle", "fim_pad")}
+    phases = Phases(work, arguments.phase)
+    trainer = Trainer(shape, work, device)
+    if (work / "checkpoint").exists():
         trainer.load()
+    else:
+        trainer.model.plant_copying()
     state = trainer.state
 
     context = torch.multiprocessing.get_context("spawn")
-    shared = Shared(sum(p.numel() for p in trainer.model.parameters()), arguments.workers, context)
-    compiled = not arguments.no_compile
-    others = [context.Process(target=serve_worker, args=(shared, rank, shape, work, names, compiled)) for rank in range(1, arguments.workers)]
+    workers = arguments.workers if device == "cpu" else 1
+    shared = Shared(sum(p.numel() for p in trainer.model.parameters()), workers, device, context)
+    others = [context.Process(target=serve_worker, args=(shared, rank, shape, work, arguments.phase, special, compiled)) for rank in range(1, workers)]
     for process in others:
         process.start()
-    files = load_rows(work, names)
-    worker = Worker(shared, 0, shape, files, compiled)
+    worker = Worker(shared, 0, shape, phases.rows, special, device, compiled)
     stopping = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     log = open(work / "train-log.jsonl", "a")
     budget_file = work / "budget"
     leg_began = saved_at = since = time.monotonic()
-    losses, is_compiled = [], False
+    seen = 0
+    losses, compiled_files = torch.zeros(4), set()
     while True:
         began = time.monotonic()
         budget = 60 * (float(budget_file.read_text()) if budget_file.exists() else arguments.minutes)
         share = state["seconds"] / budget
         if share >= 1 or stopping or began - leg_began > 60 * arguments.leg:
             break
-        if arguments.long_rows and share > 1 - arguments.long_share:
-            if state["file"] != len(files) - 1:
-                state["file"], state["row"] = len(files) - 1, 0
-            trainer.plan(shared, files)
-        else:
-            trainer.plan(shared, files[:len(arguments.rows)])
-        trainer.publish(shared)
+        file, first, count = phases.draw(share, state["step"], state["places"], TOKENS_PER_STEP[device])
+        shared.plan[0], shared.plan[1], shared.plan[2] = file, first, count
+        trainer.publish(shared, worker)
         shared.gradients.zero_()
         shared.losses.zero_()
         shared.taken.value = 0
         shared.start.wait()
         worker.work()
         shared.done.wait()
-        trainer.step(shared.gradients.sum(0), rate_at(share))
+        trainer.step(shared.gradients.sum(0), arguments.peak * rate_at(share))
 
-        losses.append(shared.losses.sum().item())
-        state["step"] += 1
-        state["tokens"] += TOKENS_PER_STEP
-        seconds = time.monotonic() - began
-        state["seconds"] += seconds if is_compiled else 0   # compiling is not training
-        is_compiled = True
-        if not math.isfinite(losses[-1]):
+        losses += shared.losses.sum(0)
+        if not math.isfinite(losses.sum().item()):
             raise SystemExit("the loss is not finite")
+        width = phases.rows[file].shape[1] - 1
+        state["step"] += 1
+        state["tokens"] += count * width
+        seen += count * width
+        if width in compiled_files:
+            state["seconds"] += time.monotonic() - began     # compiling is not training
+        compiled_files.add(width)
         if state["step"] % 20 == 0:
-            row = {"step": state["step"], "minute": round(state["seconds"] / 60, 2), "tokens": state["tokens"], "loss": round(sum(losses) / len(losses), 4),
-                   "rate": round(rate_at(share), 4), "tokens_per_second": round(len(losses) * TOKENS_PER_STEP / (time.monotonic() - since))}
+            text, middle = losses[0] / losses[1], losses[2] / losses[3].clamp(min=1)
+            row = {"step": state["step"], "minute": round(state["seconds"] / 60, 2), "tokens": state["tokens"], "loss": round(text.item(), 4),
+                   "middle": round(middle.item(), 4), "width": width, "rate": round(arguments.peak * rate_at(share), 4), "tokens_per_second": round(seen / (time.monotonic() - since))}
             print(row, flush=True)
             log.write(json.dumps(row) + "\n")
             log.flush()
-            losses, since = [], time.monotonic()
+            losses, since, seen = torch.zeros(4), time.monotonic(), 0
         if time.monotonic() - saved_at > 180:
             trainer.save()
             saved_at = time.monotonic()
     trainer.save()
-    shared.plan[2] = 1
+    shared.plan[3] = 1
     shared.start.wait()
     print(f"leg over at step {state['step']}, minute {state['seconds'] / 60:.1f}, {state['tokens'] / 1e6:.1f} M tokens", flush=True)
 

@@ -71,8 +71,16 @@ fn understand(desk: &mut Desk<'_>, id: &str, body: &[u8]) -> Result<Question, Re
 async fn ask(mut desk: Desk<'_>, question: Question, version: ApiVersion) -> Response {
     let Question { call, card, lane } = question;
     let current_date = today((desk.state.unix_time)());
-    let mut drafts =
-        Drafts { call: &call, card, lane: &lane, current_date: &current_date, estimate: 0, note: Note::default() };
+    let chat_max_tokens = desk.state.gitlab.settings.chat_max_tokens.filter(|_| card.id.starts_with("chat/"));
+    let mut drafts = Drafts {
+        call: &call,
+        card,
+        lane: &lane,
+        current_date: &current_date,
+        chat_max_tokens,
+        estimate: 0,
+        note: Note::default(),
+    };
     let first = match drafts.prepare(None) {
         Ok(Prepared::Answer(text)) => return decided(desk, &call, version, text),
         Ok(Prepared::Ask(ask)) => drafts.draft(*ask),
@@ -131,6 +139,8 @@ struct Drafts<'a> {
     card: &'static PromptCard,
     lane: &'a Lane,
     current_date: &'a str,
+    /// An operator's limit of chat answers, in place of the card's.
+    chat_max_tokens: Option<usize>,
     /// What the last plan was thought to have.
     estimate: usize,
     /// What its shape has to say of the answer, once there is one.
@@ -152,7 +162,12 @@ impl Drafts<'_> {
         self.estimate = ask.prompt_tokens_estimate;
         self.note = ask.note;
         let trimmed: Vec<String> = ask.trimmed.iter().map(ToString::to_string).collect();
-        Draft { plan: ask.plan, trimmed: trimmed.join(", ") }
+        let mut plan = ask.plan;
+        if let Some(limit) = self.chat_max_tokens {
+            let room = self.lane.info.context_tokens.saturating_sub(self.estimate);
+            plan.stop.max_tokens = Some(limit.min(room).max(1));
+        }
+        Draft { plan, trimmed: trimmed.join(", ") }
     }
 
     fn smaller(&mut self, error: &GenerateError) -> Option<Draft> {
