@@ -3,10 +3,9 @@
 use super::args::EngineArgs;
 use super::error::CliError;
 use super::{output, quiet_config};
-use crate::config::Config;
 use crate::engine::human;
 use crate::search::{self, ImportOptions, Index, Progress, Report, Status};
-use crate::serve::{DOCS_FILE, count};
+use crate::serve::{count, docs_index};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -70,18 +69,12 @@ pub fn run(verb: &DocsVerb) -> Result<(), CliError> {
     }
 }
 
-/// Where the configuration puts the index; `None` when it names neither the index nor a state folder.
-pub fn configured_index(config: &Config) -> Option<PathBuf> {
-    let in_state_folder = || config.state.dir.as_ref().map(|folder| folder.join(DOCS_FILE));
-    config.gitlab.docs_index.clone().or_else(in_state_folder)
-}
-
 fn index_path(place: &Place) -> Result<PathBuf, CliError> {
     if let Some(index) = &place.index {
         return Ok(index.clone());
     }
     let engine = EngineArgs { config: place.config.clone(), ..EngineArgs::default() };
-    configured_index(&quiet_config(&engine, &[])?).ok_or(CliError::NoDocsIndex)
+    docs_index(&quiet_config(&engine, &[])?).ok_or(CliError::NoDocsIndex)
 }
 
 fn import(args: &ImportArgs) -> Result<(), CliError> {

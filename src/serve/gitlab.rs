@@ -12,13 +12,14 @@ use crate::egress::{Egress, EgressError, EgressSettings, Mode};
 use crate::http::{Gitlab, GitlabSettings};
 use crate::search::Index;
 use futures::future::BoxFuture;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The age at which a key of our own is replaced.
 const ROTATE_AFTER: Duration = Duration::from_secs(90 * 86_400);
 /// The index of the documentation, below the state folder.
-pub const DOCS_FILE: &str = "docs.sqlite";
+const DOCS_FILE: &str = "docs.sqlite";
 
 /// Whether the configuration names a GitLab, or a way around its tokens.
 pub fn is_wanted(config: &config::Gitlab) -> bool {
@@ -135,10 +136,15 @@ fn fetch_error(error: &EgressError) -> FetchError {
     FetchError::new(kind, error.to_string())
 }
 
+/// Where the configuration puts the index of the documentation; `None` when it names neither it nor a state folder.
+pub fn docs_index(config: &Config) -> Option<PathBuf> {
+    let below_state = || config.state.dir.as_ref().map(|dir| dir.join(DOCS_FILE));
+    config.gitlab.docs_index.clone().or_else(below_state)
+}
+
 /// The documentation. It may be imported while we run; without a place for it there is none.
 fn docs(config: &Config) -> Option<Index> {
-    let below_state = || config.state.dir.as_ref().map(|dir| dir.join(DOCS_FILE));
-    let path = config.gitlab.docs_index.clone().or_else(below_state)?;
+    let path = docs_index(config)?;
     if !path.exists() {
         tracing::info!("no documentation was imported yet: `sconce docs import DIR` lets chat answer from it");
     }

@@ -13,7 +13,7 @@ mod signals;
 
 pub use banner::count;
 pub use error::ServeError;
-pub use gitlab::{DOCS_FILE, KeysByEgress, egress};
+pub use gitlab::{KeysByEgress, docs_index, egress};
 pub use loading::{EMBEDDED_NAME, Wanted, load, plan, wanted};
 pub use logging::start as start_logging;
 

@@ -1,6 +1,7 @@
 //! Recorded exchanges with the reference gateway, replayed over a socket. A case that supposes a state of the model, such
 //! as busy or failed, finds that state by its name in [`script`].
 
+use crate::calls::{self, Answer};
 use crate::shape::differences;
 use crate::support::gateway::{Gateway, Options, client};
 use crate::support::gitlab::now_s;
@@ -11,7 +12,6 @@ use sconce::domain::GenerateError;
 use sconce::http::Readiness;
 use sconce::search::{BASE_URL, ImportOptions, Index, import};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,13 +105,6 @@ async fn replay(file: &str, golden: &str) {
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// What came back.
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
 async fn ask(gateway: &Gateway, request: &Value) -> Answer {
     let method = Method::from_bytes(request["method"].as_str().expect("a method").as_bytes()).expect("a method");
     let path = request["path"].as_str().expect("a path");
@@ -130,11 +123,7 @@ async fn ask(gateway: &Gateway, request: &Value) -> Answer {
         Value::String(text) => builder = builder.body(text.clone()),
         body => builder = builder.body(body.to_string()),
     }
-    let response = builder.send().await.expect("the gateway answers");
-    let status = response.status().as_u16();
-    let text = |value: &reqwest::header::HeaderValue| value.to_str().expect("visible ASCII").to_owned();
-    let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-    Answer { status, headers, body: response.text().await.expect("the answer is complete") }
+    calls::ask(builder).await
 }
 
 /// Puts tokens in place of `${…}`.

@@ -1,9 +1,8 @@
 //! Answers of the chats: the lines of `/v2/chat/agent`, the object of `/v1/chat/*`. Names are in the order in which the
 //! reference sends them.
 
+use super::spaced;
 use serde::Serialize;
-use serde_json::ser::Formatter;
-use std::io;
 
 /// One line of the classic chat.
 #[derive(Debug, Serialize)]
@@ -19,8 +18,7 @@ impl AgentLine<'_> {
     /// Appends the line and its end. GitLab cuts the stream with `(\{.*\})\n`: one object a line, no line without its
     /// end.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Spaced);
-        self.serialize(&mut serializer).expect("lines hold only strings and booleans");
+        spaced::write(self, out);
         out.push(b'\n');
     }
 }
@@ -38,21 +36,4 @@ pub struct LegacyMetadata<'a> {
     pub model: &'a str,
     /// Seconds since the Unix epoch.
     pub timestamp: u64,
-}
-
-/// A space behind each colon and comma, as the reference's library writes it.
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, is_first: bool) -> io::Result<()> {
-        if is_first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, is_first: bool) -> io::Result<()> {
-        if is_first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
 }

@@ -5,4 +5,5 @@ pub mod code;
 pub mod detail;
 pub mod prompts;
 pub mod search;
+mod spaced;
 pub mod sse;
