@@ -37,7 +37,7 @@ impl CallOptions {
 /// The caller's own id for the call if it is fit for logs, else a new one.
 pub(super) fn call_id(headers: &HeaderMap) -> CallId {
     const LENGTH_MAX: usize = 128;
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@~,;#".contains(&byte);
     let is_fit = |id: &&str| (1..=LENGTH_MAX).contains(&id.len()) && id.bytes().all(is_allowed);
     match single(headers, REQUEST_ID).ok().flatten().filter(is_fit) {
         Some(id) => CallId(Arc::from(id)),

@@ -64,6 +64,8 @@ async fn strangers_learn_nothing_and_a_strange_host_is_no_reason() {
         );
         assert!(!answer.headers.contains_key("www-authenticate"));
     }
+    let answer = ask(client().get(gateway.url("/metrics"))).await;
+    assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"detail":"Not Found"}"#));
     let answer = ask(get(&gateway, "/v9/nope")).await;
     assert_eq!((answer.status, answer.body.as_str()), (404, r#"{"detail":"Not Found"}"#));
     let answer = ask(get(&gateway, "/v1/prompts/chat/explain_code")).await;

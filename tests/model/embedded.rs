@@ -19,7 +19,7 @@ struct Recorded {
 #[derive(Deserialize)]
 struct Prompt {
     ids: Vec<u32>,
-    dequantised_q8_0: Outputs,
+    dequantised: Outputs,
 }
 
 /// What the reference computes from the weights as they are in the file.
@@ -51,7 +51,7 @@ fn logits_and_greedy_tokens() {
     let mut model = Model::load(&file("model.gguf")).unwrap();
     let mut worst = 0.0_f32;
     for prompt in &recorded.prompts {
-        let want = &prompt.dequantised_q8_0;
+        let want = &prompt.dequantised;
         let mut row = model.logits(&prompt.ids).pop().unwrap();
         let got: Vec<f32> = want.top_tokens.iter().map(|token| row[*token as usize]).collect();
         let difference = check::relative_difference(&got, &want.top_logits);

@@ -28,7 +28,7 @@ from train import load_checkpoint
 HERE = Path(__file__).resolve().parent
 CONTEXT = 1024
 Kind = gguf.GGMLQuantizationType
-SHIPPED = Kind.Q8_0
+SHIPPED = Kind.Q6_K
 CHAT_TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 FILE_TYPES = {Kind.BF16: gguf.LlamaFileType.MOSTLY_BF16, Kind.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0, Kind.Q6_K: gguf.LlamaFileType.MOSTLY_Q6_K,

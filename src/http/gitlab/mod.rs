@@ -113,7 +113,8 @@ pub(super) fn routes() -> Router<AppState> {
 
 /// What answers without credentials.
 pub(super) fn open_routes() -> Router<AppState> {
-    let mut router = Router::new();
+    // The metrics have a port of their own; GitLab's gateway says so without asking who wants to know.
+    let mut router = Router::new().route("/metrics", get(async || pages::unknown_path()));
     // Rails encodes the slash.
     for path in ["/v1/models/definitions", "/v1/models%2Fdefinitions", "/v1/models%2fdefinitions"] {
         router = router.route(path, get(pages::definitions));
