@@ -40,7 +40,7 @@ pub fn gitlab(config: &Config) -> Result<Gitlab, ServeError> {
     let auth = Arc::new(auth(config)?);
     let settings = GitlabSettings {
         is_enabled: true,
-        is_authenticated: !config.gitlab.bypass.external,
+        is_authenticated: !has_bypass(&config.gitlab),
         model_api_key: config.gitlab.model_api_key.as_ref().map(|key| ModelApiKeys::new([key.reveal()])),
         completion_prompt_tokens_max: config.gitlab.completion_prompt_tokens_max.get(),
         chat_max_tokens: config.gitlab.chat_max_tokens.map(usize::from),
