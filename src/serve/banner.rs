@@ -68,7 +68,7 @@ impl Banner<'_> {
         let (path, ask) = match self.models.first() {
             Some(info) if info.has_infill => (
                 "completions",
-                r#""prompt":"def total(values):\n    result = 0\n    for value in values:\n        result += value\n    ","suffix":"\n\nprint(total([1, 2, 3]))\n","max_tokens":16,"temperature":0"#,
+                r#""prompt":"def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return ","suffix":"\n\nprint(total([1, 2, 3]))\n","max_tokens":16,"temperature":0"#,
             ),
             Some(info) if info.has_chat => (
                 "chat/completions",

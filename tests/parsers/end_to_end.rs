@@ -184,14 +184,14 @@ async fn chat(gateway: &Gateway) {
 async fn suggestions(gateway: &Gateway) {
     let file = json!({
         "file_name": "total.py", "language_identifier": "python",
-        "content_above_cursor": "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    ",
+        "content_above_cursor": "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return ",
         "content_below_cursor": "\n\nprint(total([1, 2, 3]))\n"
     });
     let body = json!({"current_file": file, "prompt_version": 2, "model_provider": "litellm", "model_name": "general",
         "model_identifier": "custom_openai/sconce", "stream": false});
     let answer: Value = serde_json::from_str(&ask(gateway, "/v2/code/completions", &body).await).expect("an object");
     assert_eq!(answer["model"]["name"], "general");
-    assert!(answer["choices"][0]["text"].as_str().is_some_and(|text| text.starts_with("return")), "{answer}");
+    assert!(answer["choices"][0]["text"].as_str().is_some_and(|text| text.starts_with("result")), "{answer}");
     let mut payload = file.clone();
     payload["stream"] = json!(true);
     payload["prompt_id"] = json!("code_suggestions/generations");
