@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// So many lines that were said already are no coincidence.
 const REPEATED_LINES: usize = 5;
+/// A line that says so much is hardly ever meant twice in a row: small models write it without end.
+const TELLING_CHARS: usize = 6;
 /// Lines before the cursor that are looked at.
 const LINES_ABOVE_MAX: usize = 2000;
 
@@ -44,6 +46,8 @@ impl Repeats {
 
     /// Takes in a line that is not blank. Returns how the answer goes in circles, if it does.
     pub fn line(&mut self, line: &str) -> Option<Circle> {
+        let is_telling = line.chars().filter(|char| char.is_alphanumeric()).nth(TELLING_CHARS - 1).is_some();
+        let same_max = if is_telling { 2 } else { REPEATED_LINES };
         let line = hash(line.trim());
         self.same = if self.last == Some(line) { self.same + 1 } else { 1 };
         self.last = Some(line);
@@ -59,7 +63,7 @@ impl Repeats {
         if self.run >= REPEATED_LINES {
             return Some(Circle::Prefix);
         }
-        (self.same >= REPEATED_LINES).then_some(Circle::SameLine)
+        (self.same >= same_max).then_some(Circle::SameLine)
     }
 
     /// Whether the last line may be the first of a repetition.

@@ -166,6 +166,7 @@ fn circles_are_left() {
     let above: String = (0..8).map(|number| format!("value_{number} = {number}\n")).collect();
     check("js", "let a;\n|\n", &"x();\n".repeat(20), LENGTH, "x();\nx();\nx();\nx();");
     check("python", &format!("{above}other = 1\n|"), &format!("new = 2\n{above}"), LENGTH, "new = 2");
+    check("python", "def f(self):\n    |\n", &"self.y = total\n    ".repeat(9), LENGTH, "self.y = total");
     check("python", "x = |\n", &format!("f({}", "name, ".repeat(30)), LENGTH, "");
     check("python", "x = |\n", &format!("1\ny = 0x{}", "0".repeat(90)), LENGTH, "1");
     check(
