@@ -16,6 +16,7 @@ mod attention;
 mod blocks;
 pub mod ceiling;
 mod disjoint;
+pub mod gpu;
 mod kv_cache;
 mod linear;
 mod matrix;

@@ -1,0 +1,405 @@
+//! A real device: the CUDA driver, opened at run time, and cuBLASLt where it is installed.
+//!
+//! One context (the device's primary one), one stream of our own, memory by `cuMemAlloc` once at load. cudarc gives the
+//! declarations and loads the libraries; nothing of CUDA is linked, so that a program with this in it starts on every
+//! machine. Source: the CUDA driver API reference and the cuBLAS documentation.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+
+use super::cubins::{CUBINS, Cubin};
+use super::cuda_blas::Blas;
+use super::driver::{Argument, DeviceInfo, Driver, Launch, MatrixProduct};
+use super::error::GpuError;
+
+/// The CUDA version whose driver the cubins need: 13.0.
+const DRIVER_NEEDED: i32 = 13_000;
+
+pub(super) struct CudaDriver {
+    info: DeviceInfo,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    modules: Vec<sys::CUmodule>,
+    functions: HashMap<&'static str, sys::CUfunction>,
+    /// Events that nobody holds any more.
+    events: Mutex<Vec<u64>>,
+    blas: Option<Blas>,
+}
+
+// SAFETY: handles of the driver may be used from any thread once the context is current there (`bind`); what is ours is
+// behind a mutex.
+unsafe impl Send for CudaDriver {}
+// SAFETY: as above; the driver's calls are thread-safe.
+unsafe impl Sync for CudaDriver {}
+
+thread_local! {
+    /// The context that this thread made current last.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+impl CudaDriver {
+    /// Opens a device and loads every kernel, so that a missing one is an error here and not in a step.
+    pub fn open(ordinal: usize) -> Result<Self, GpuError> {
+        // SAFETY: opens and closes the library; its initialisers are NVIDIA's.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(GpuError::NoDriver);
+        }
+        result::init().map_err(|error| failed("cuInit", error))?;
+        let version = driver_version()?;
+        if version < DRIVER_NEEDED {
+            return Err(GpuError::OldDriver { found: dotted(version), needed: dotted(DRIVER_NEEDED) });
+        }
+        let count = result::device::get_count().map_err(|error| failed("cuDeviceGetCount", error))?;
+        let count = usize::try_from(count).unwrap_or(0);
+        if ordinal >= count {
+            return Err(GpuError::NoDevice { ordinal, count });
+        }
+        let device = result::device::get(ordinal as i32).map_err(|error| failed("cuDeviceGet", error))?;
+        let info = describe(device, version)?;
+        let cubins = cubins_for(&info)?;
+        // SAFETY: the device exists; the context is released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(device) }
+            .map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
+        let mut driver = Self {
+            info,
+            device,
+            context,
+            stream: std::ptr::null_mut(),
+            modules: Vec::new(),
+            functions: HashMap::new(),
+            events: Mutex::new(Vec::new()),
+            blas: None,
+        };
+        driver.bind()?;
+        driver.stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .map_err(|error| failed("cuStreamCreate", error))?;
+        for cubin in cubins {
+            driver.load(cubin)?;
+        }
+        driver.blas = Blas::open(&driver)?;
+        Ok(driver)
+    }
+
+    /// Makes the context current on this thread.
+    fn bind(&self) -> Result<(), GpuError> {
+        let context = self.context as usize;
+        CURRENT.with(|current| {
+            if current.get() != context {
+                // SAFETY: the context is retained as long as `self` lives.
+                unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("cuCtxSetCurrent", error))?;
+                current.set(context);
+            }
+            Ok(())
+        })
+    }
+
+    fn load(&mut self, cubin: &'static Cubin) -> Result<(), GpuError> {
+        // SAFETY: the image is a cubin that nvcc wrote, in memory that lives as long as the program.
+        let module = unsafe { result::module::load_data(cubin.image.as_ptr().cast()) }
+            .map_err(|error| failed("cuModuleLoadData", error))?;
+        self.modules.push(module);
+        for &name in cubin.kernels {
+            let symbol = std::ffi::CString::new(name).expect("kernel names have no zero byte");
+            // SAFETY: the module was loaded above.
+            let function = unsafe { result::module::get_function(module, symbol) }
+                .map_err(|error| failed("cuModuleGetFunction", error))?;
+            self.allow_shared_memory(function)?;
+            self.functions.insert(name, function);
+        }
+        Ok(())
+    }
+
+    /// A block may use all the shared memory the device offers, not only the first 48 KiB.
+    fn allow_shared_memory(&self, function: sys::CUfunction) -> Result<(), GpuError> {
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        // SAFETY: the device exists.
+        let bytes = unsafe { result::device::get_attribute(self.device, attribute) }
+            .map_err(|error| failed("cuDeviceGetAttribute", error))?;
+        let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the function belongs to a loaded module.
+        unsafe { result::function::set_function_attribute(function, attribute, bytes) }
+            .map_err(|error| failed("cuFuncSetAttribute", error))
+    }
+}
+
+// SAFETY: `cuMemAlloc` returns device memory of the size asked for, which stays until `cuMemFree`.
+unsafe impl Driver for CudaDriver {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn memory_free(&self) -> Result<usize, GpuError> {
+        self.bind()?;
+        let (free, _) = result::mem_get_info().map_err(|error| failed("cuMemGetInfo", error))?;
+        Ok(free)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, GpuError> {
+        self.bind()?;
+        // SAFETY: the memory is uninitialised, which `Buffer` says.
+        unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory {
+                bytes,
+                free_bytes: self.memory_free().unwrap_or(0),
+                total_bytes: self.info.memory_bytes,
+            },
+            _ => failed("cuMemAlloc", error),
+        })
+    }
+
+    unsafe fn free(&self, pointer: u64) {
+        // A device that has failed has nothing left to free; its memory goes with the context.
+        drop(self.bind());
+        // SAFETY: allocated by us; `cuMemFree` waits for work that uses it.
+        drop(unsafe { result::free_sync(pointer) });
+    }
+
+    fn allocate_host(&self, bytes: usize) -> Result<NonNull<u8>, GpuError> {
+        self.bind()?;
+        // SAFETY: the memory is written before it is read (`HostBuffer::new`).
+        let start = unsafe { result::malloc_host(bytes, 0) }.map_err(|_| GpuError::OutOfHostMemory { bytes })?;
+        NonNull::new(start.cast()).ok_or(GpuError::OutOfHostMemory { bytes })
+    }
+
+    unsafe fn free_host(&self, pointer: NonNull<u8>, _bytes: usize) {
+        drop(self.bind());
+        // SAFETY: allocated by us, and no copy is in flight.
+        drop(unsafe { result::free_host(pointer.as_ptr().cast()) });
+    }
+
+    unsafe fn copy_to_device(&self, to: u64, from: *const u8, bytes: usize) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the caller holds both ranges until the copy is done.
+        checked("cuMemcpyHtoDAsync", unsafe {
+            sys::cuMemcpyHtoDAsync_v2(to, from.cast::<c_void>(), bytes, self.stream).result()
+        })
+    }
+
+    unsafe fn copy_to_host(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the caller holds both ranges until the copy is done.
+        checked("cuMemcpyDtoHAsync", unsafe {
+            sys::cuMemcpyDtoHAsync_v2(to.cast::<c_void>(), from, bytes, self.stream).result()
+        })
+    }
+
+    unsafe fn copy_on_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the caller says that both ranges are allocated.
+        checked("cuMemcpyDtoDAsync", unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
+    }
+
+    unsafe fn fill(&self, to: u64, byte: u8, bytes: usize) -> Result<(), GpuError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller says that the range is allocated.
+        checked("cuMemsetD8Async", unsafe { result::memset_d8_async(to, byte, bytes, self.stream) })
+    }
+
+    unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Result<(), GpuError> {
+        self.bind()?;
+        let function = *self.functions.get(kernel).ok_or(GpuError::UnknownKernel { name: kernel })?;
+        // Kernels have at most this many arguments; no allocation per launch.
+        let mut raw = [std::ptr::null_mut::<c_void>(); 32];
+        assert!(arguments.len() <= raw.len(), "{} arguments of `{kernel}`", arguments.len());
+        for (raw, argument) in raw.iter_mut().zip(arguments) {
+            *raw = argument.as_raw();
+        }
+        let [grid_x, grid_y, grid_z] = launch.grid;
+        let [block_x, block_y, block_z] = launch.block;
+        // SAFETY: the function is loaded; the caller says that the arguments are its own.
+        let launched = unsafe {
+            result::launch_kernel(
+                function,
+                (grid_x, grid_y, grid_z),
+                (block_x, block_y, block_z),
+                launch.shared_bytes,
+                self.stream,
+                &mut raw[..arguments.len()],
+            )
+        };
+        launched.map_err(|error| GpuError::Kernel { name: kernel, message: text(error) })
+    }
+
+    fn has_matrix_product(&self) -> bool {
+        self.blas.is_some()
+    }
+
+    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), GpuError> {
+        self.bind()?;
+        let blas = self.blas.as_ref().expect("asked for before");
+        // SAFETY: the caller says that the matrices have these sizes.
+        unsafe { blas.multiply(product, self.stream) }
+    }
+
+    fn record(&self) -> Result<u64, GpuError> {
+        self.bind()?;
+        let spare = self.events.lock().expect("no thread panics while it holds the events").pop();
+        let event = match spare {
+            Some(event) => event as sys::CUevent,
+            None => result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+                .map_err(|error| failed("cuEventCreate", error))?,
+        };
+        // SAFETY: event and stream are live.
+        checked("cuEventRecord", unsafe { result::event::record(event, self.stream) })?;
+        Ok(event as u64)
+    }
+
+    fn wait(&self, event: u64) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the event is live: `Event` holds it.
+        checked("cuEventSynchronize", unsafe { result::event::synchronize(event as sys::CUevent) })
+    }
+
+    fn elapsed_ms(&self, start: u64, end: u64) -> Result<f32, GpuError> {
+        self.bind()?;
+        // SAFETY: both events are live and have passed.
+        unsafe { result::event::elapsed(start as sys::CUevent, end as sys::CUevent) }
+            .map_err(|error| failed("cuEventElapsedTime", error))
+    }
+
+    fn forget_event(&self, event: u64) {
+        self.events.lock().expect("no thread panics while it holds the events").push(event);
+    }
+
+    fn synchronise(&self) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the stream is live.
+        checked("cuStreamSynchronize", unsafe { result::stream::synchronize(self.stream) })
+    }
+
+    fn begin_capture(&self) -> Result<(), GpuError> {
+        self.bind()?;
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is live.
+        checked("cuStreamBeginCapture", unsafe { result::stream::begin_capture(self.stream, mode) })
+    }
+
+    fn end_capture(&self) -> Result<u64, GpuError> {
+        self.bind()?;
+        // SAFETY: the stream is live and was capturing.
+        let graph =
+            unsafe { result::stream::end_capture(self.stream) }.map_err(|error| failed("cuStreamEndCapture", error))?;
+        // SAFETY: the graph was just made; what is launched is its instance, so that the graph may go.
+        let instance = unsafe {
+            let instance = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags_enum(0));
+            drop(result::graph::destroy(graph));
+            instance.map_err(|error| failed("cuGraphInstantiate", error))?
+        };
+        // SAFETY: instance and stream are live.
+        checked("cuGraphUpload", unsafe { result::graph::upload(instance, self.stream) })?;
+        Ok(instance as u64)
+    }
+
+    unsafe fn replay(&self, graph: u64) -> Result<(), GpuError> {
+        self.bind()?;
+        // SAFETY: the instance is live: `Graph` holds it; the caller holds its memory.
+        checked("cuGraphLaunch", unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) })
+    }
+
+    fn forget_graph(&self, graph: u64) {
+        drop(self.bind());
+        // SAFETY: the instance is live and forgotten once.
+        drop(unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) });
+    }
+}
+
+impl Drop for CudaDriver {
+    fn drop(&mut self) {
+        drop(self.bind());
+        drop(self.blas.take());
+        for event in self.events.get_mut().expect("no thread panics while it holds the events").drain(..) {
+            // SAFETY: made by us and destroyed once.
+            drop(unsafe { result::event::destroy(event as sys::CUevent) });
+        }
+        for module in self.modules.drain(..) {
+            // SAFETY: loaded by us and unloaded once.
+            drop(unsafe { result::module::unload(module) });
+        }
+        if !self.stream.is_null() {
+            // SAFETY: made by us and destroyed once.
+            drop(unsafe { result::stream::destroy(self.stream) });
+        }
+        CURRENT.with(|current| current.set(0));
+        // SAFETY: retained once in `open`.
+        drop(unsafe { result::primary_ctx::release(self.device) });
+    }
+}
+
+fn driver_version() -> Result<i32, GpuError> {
+    let mut version = 0;
+    // SAFETY: writes one integer.
+    checked("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut version).result() })?;
+    Ok(version)
+}
+
+fn describe(device: sys::CUdevice, version: i32) -> Result<DeviceInfo, GpuError> {
+    use sys::CUdevice_attribute as Attribute;
+    let attribute = |attribute| {
+        // SAFETY: the device exists.
+        let value = unsafe { result::device::get_attribute(device, attribute) };
+        value.map(|value| u32::try_from(value).unwrap_or(0)).map_err(|error| failed("cuDeviceGetAttribute", error))
+    };
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    // SAFETY: the device exists.
+    let memory_bytes =
+        unsafe { result::device::total_mem(device) }.map_err(|error| failed("cuDeviceTotalMem", error))?;
+    Ok(DeviceInfo {
+        name: result::device::get_name(device).map_err(|error| failed("cuDeviceGetName", error))?,
+        capability: 10 * major + minor,
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        memory_bytes,
+        driver: dotted(version),
+    })
+}
+
+/// The kernels for a device: those of its own capability, or of a lower one of the same major number. Machine code for
+/// 9.0 is made with Hopper's own instructions and runs there only.
+fn cubins_for(info: &DeviceInfo) -> Result<impl Iterator<Item = &'static Cubin> + use<>, GpuError> {
+    let runs = |built: u32| built / 10 == info.capability / 10 && built <= info.capability;
+    let best = CUBINS.iter().map(|cubin| cubin.capability).filter(|built| runs(*built)).max();
+    let best = best.ok_or_else(|| {
+        let mut built: Vec<u32> = CUBINS.iter().map(|cubin| cubin.capability).collect();
+        built.sort_unstable();
+        built.dedup();
+        let capability = |number: u32| format!("{}.{}", number / 10, number % 10);
+        GpuError::UnsupportedDevice {
+            name: info.name.clone(),
+            found: capability(info.capability),
+            built: built.into_iter().map(capability).collect::<Vec<_>>().join(", "),
+        }
+    })?;
+    Ok(CUBINS.iter().filter(move |cubin| cubin.capability == best))
+}
+
+/// `13000` as `13.0`.
+fn dotted(version: i32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
+fn checked(call: &'static str, result: Result<(), DriverError>) -> Result<(), GpuError> {
+    result.map_err(|error| failed(call, error))
+}
+
+fn failed(call: &'static str, error: DriverError) -> GpuError {
+    GpuError::Call { call, message: text(error) }
+}
+
+/// Name and meaning of a driver's error.
+fn text(error: DriverError) -> String {
+    let name = error.error_name().map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into_owned());
+    match error.error_string() {
+        Ok(meaning) => format!("{name}: {}", meaning.to_string_lossy()),
+        Err(_) => name,
+    }
+}

@@ -1,0 +1,36 @@
+//! The operations of a decoding step on an NVIDIA GPU.
+//!
+//! A [`Gpu`] is a device with one stream; operations are asynchronous on it and run in order. What a device is stands
+//! behind one trait (`driver`) with two implementations: the CUDA driver, opened at run time (feature `cuda`), and an
+//! emulation that runs the same kernels on the CPU (feature `emulate`), so that everything above it is tested without a
+//! GPU. One file per operation: what it computes, its shape checks, a plain reference, and its tests; the kernel of the
+//! same name lies in `kernels/cuda`.
+//!
+//! A launch reads its sizes from its arguments and everything that changes from step to step from device memory, so
+//! that a recorded graph of launches can be replayed.
+
+mod buffer;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "cuda")]
+mod cuda_blas;
+mod driver;
+#[cfg(feature = "emulate")]
+mod emulated;
+mod error;
+mod kv_cache;
+mod matrix;
+
+pub use buffer::{Buffer, DeviceValue, HostBuffer};
+pub use driver::{DeviceInfo, Event, Gpu, Graph};
+#[cfg(feature = "emulate")]
+pub use emulated::Fault;
+pub use error::GpuError;
+pub use kv_cache::{DeviceKvCache, KvCacheShape};
+pub use matrix::{DeviceMatrix, INT4_GROUP, WeightFormat};
+
+/// Marks what a padded row does not have: a slot, a block table, a state row.
+pub const PAD: u32 = u32::MAX;
+
+/// Positions in a block of the key-value cache on a GPU; kernels are written for it.
+pub const BLOCK_TOKENS: usize = 16;
