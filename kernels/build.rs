@@ -86,7 +86,7 @@ mod emulation {
         // Kernels ask nvcc to unroll loops; the host compiler may ignore it. Products are rounded before they are added.
         build.flags(["-Wno-unknown-pragmas", "-ffp-contract=off"]);
         build.include(root().join("emulate")).include(root().join("cuda"));
-        build.files(["emulate.cpp", "context.cpp"].map(|name| root().join("emulate").join(name)));
+        build.files(["context.cpp", "emulate.cpp", "machine.cpp"].map(|name| root().join("emulate").join(name)));
 
         let (mut declarations, mut tables) = (String::new(), String::new());
         for (file, listed) in files.iter().map(|file| (file, true)).chain([(&tests, false)]) {
@@ -204,7 +204,7 @@ mod cubins {
         let Job { file, architecture, cubin, .. } = job;
         let mut command = Command::new(nvcc);
         command.arg("-gencode").arg(format!("arch=compute_{architecture},code=sm_{architecture}"));
-        command.args(["-cubin", "-O3", "-std=c++17", "-Wno-deprecated-gpu-targets", "--werror", "all-warnings"]);
+        command.args(["-cubin", "-O3", "-std=c++17", "-Wno-deprecated-gpu-targets", "-Werror", "all-warnings"]);
         command.arg("-I").arg(root().join("cuda/device")).arg("-I").arg(root().join("cuda"));
         command.arg("-o").arg(cubin).arg(&file.path);
         let output = command.output().map_err(|error| format!("{} does not start: {error}", nvcc.display()))?;
