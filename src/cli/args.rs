@@ -143,11 +143,14 @@ pub struct EngineArgs {
     /// Compute threads
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
+    /// What computes: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Memory for keys and values, per model, such as 512MiB
     #[arg(long, value_name = "SIZE")]
     pub kv_memory: Option<String>,
-    /// Quantise weights while loading
-    #[arg(long, value_name = "TYPE", value_parser = ["q8_0", "none"])]
+    /// Quantise weights while loading: q8_0 on the CPU, fp8 or int4 on a GPU
+    #[arg(long, value_name = "TYPE", value_parser = ["q8_0", "fp8", "int4", "none"])]
     pub quantize: Option<String>,
 }
 
@@ -277,6 +280,7 @@ impl EngineArgs {
     pub fn flags(&self) -> Vec<Flag> {
         let all = [
             ("--threads", "engine.threads", &self.threads),
+            ("--device", "engine.device", &self.device),
             ("--kv-memory", "engine.kv_memory", &self.kv_memory),
             ("--quantize", "engine.quantise", &self.quantize),
         ];

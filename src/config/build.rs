@@ -14,7 +14,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 pub const CONTEXT_TOKENS_MAX: u64 = 1 << 20;
-const QUANTISE: &[(&str, Quantise)] = &[("none", Quantise::None), ("q8_0", Quantise::Q8_0)];
+const QUANTISE: &[(&str, Quantise)] =
+    &[("none", Quantise::None), ("q8_0", Quantise::Q8_0), ("fp8", Quantise::Fp8), ("int4", Quantise::Int4)];
 
 /// Reads everything; problems are left in the reader.
 pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<Notice>) -> Config {
@@ -89,7 +90,8 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
     let threads = reader.whole_or_auto("engine.threads", 1..=1024, &format!("auto ({cores})")).map(count_nonzero);
     let engine = Engine {
         threads: threads.unwrap_or(cores),
-        kv_memory: reader.size("engine.kv_memory", MIB..=16 * TIB),
+        device: reader.device("engine.device"),
+        kv_memory: reader.size_or_auto("engine.kv_memory", MIB..=16 * TIB),
         quantise: reader.choice("engine.quantise", QUANTISE),
         context_tokens_max: reader
             .whole_or_auto("engine.context_tokens_max", 16..=CONTEXT_TOKENS_MAX, "auto")
@@ -98,6 +100,7 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         prefill_chunk_max: count_nonzero(reader.whole("engine.prefill_chunk_max", 1..=65_536)),
         running_max: count_nonzero(reader.whole("engine.running_max", 1..=4096)),
         waiting_max: count_nonzero(reader.whole("engine.waiting_max", 1..=1_000_000)),
+        is_batch_invariant: reader.flag("engine.batch_invariant"),
         chat_share: reader.share("engine.chat_share"),
         promote_after: Duration::from_millis(reader.whole("engine.promote_after_ms", 0..=3_600_000)),
         completion_deadline: Duration::from_millis(reader.whole("engine.completion_deadline_ms", 1..=86_400_000)),
@@ -146,8 +149,8 @@ fn models(reader: &mut Reader<'_>, engine: &Engine) -> Vec<Model> {
         let quantise = reader.is_set(&key("quantise")).then(|| reader.choice(&key("quantise"), QUANTISE));
         let context = reader.is_set(&key("context_tokens"));
         let context = context.then(|| reader.whole(&key("context_tokens"), 16..=CONTEXT_TOKENS_MAX)).map(count_nonzero);
-        let kv_memory: Option<Bytes> =
-            reader.is_set(&key("kv_memory")).then(|| reader.size(&key("kv_memory"), MIB..=16 * TIB));
+        let kv_memory =
+            reader.is_set(&key("kv_memory")).then(|| reader.size_or_auto(&key("kv_memory"), MIB..=16 * TIB));
         let card = reader.text(&key("card"));
         let aliases = names(reader, &key("aliases"));
         let Some(path) = path else {

@@ -97,8 +97,9 @@ impl Auth {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Engine {
     pub threads: NonZeroUsize,
-    /// Memory for keys and values, per model.
-    pub kv_memory: Bytes,
+    pub device: DeviceChoice,
+    /// Memory for keys and values, per model; `None` leaves it to the device.
+    pub kv_memory: Option<Bytes>,
     pub quantise: Quantise,
     /// Caps the context of every model; `None` takes what the model was trained for.
     pub context_tokens_max: Option<NonZeroUsize>,
@@ -106,6 +107,8 @@ pub struct Engine {
     pub prefill_chunk_max: NonZeroUsize,
     pub running_max: NonZeroUsize,
     pub waiting_max: NonZeroUsize,
+    /// Whether reductions on a GPU have one order for every batch. On the CPU they always have.
+    pub is_batch_invariant: bool,
     /// Share of a step's tokens that chat gets even while completions wait.
     pub chat_share: f64,
     pub promote_after: Duration,
@@ -113,11 +116,27 @@ pub struct Engine {
     pub chat_deadline: Duration,
 }
 
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU where there is one, the CPU elsewhere.
+    Auto,
+    Cpu,
+    /// This GPU and nothing else.
+    Cuda {
+        ordinal: usize,
+    },
+}
+
 /// What the weights become on the way into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantise {
     None,
     Q8_0,
+    /// On a GPU only.
+    Fp8,
+    /// On a GPU only.
+    Int4,
 }
 
 /// What one request may ask for at most.
@@ -142,7 +161,7 @@ pub struct Model {
     pub path: PathBuf,
     pub quantise: Quantise,
     pub context_tokens: Option<NonZeroUsize>,
-    pub kv_memory: Bytes,
+    pub kv_memory: Option<Bytes>,
     /// Name of the card that describes it, where the guess would be wrong.
     pub card: Option<String>,
     /// Further names it answers to.

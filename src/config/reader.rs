@@ -4,7 +4,7 @@
 use super::keys::{FEATURES, MODEL_KEYS, SECRETS, meaning};
 use super::problem::Problem;
 use super::report::Row;
-use super::{Bytes, Secret};
+use super::{Bytes, DeviceChoice, Secret};
 use figment::Figment;
 use figment::value::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -176,6 +176,38 @@ impl<'figment> Reader<'figment> {
         };
         let expected = format!("a size from {min} to {max}, such as 512MiB");
         self.read(key, &expected, parse, Bytes::to_string).unwrap_or(min)
+    }
+
+    /// A size, or nothing for `auto`.
+    pub fn size_or_auto(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Bytes> {
+        let (min, max) = (Bytes(*range.start()), Bytes(*range.end()));
+        let parse = |found: &Found| {
+            let bytes = match found.text() {
+                Some("auto") => return Some(None),
+                Some(text) => Bytes::parse(text)?,
+                None => Bytes(found.whole()?),
+            };
+            range.contains(&bytes.0).then_some(Some(bytes))
+        };
+        let expected = format!("auto, or a size from {min} to {max}, such as 512MiB");
+        let show = |bytes: &Option<Bytes>| bytes.map_or_else(|| "auto".to_owned(), |bytes| bytes.to_string());
+        self.read(key, &expected, parse, show).flatten()
+    }
+
+    /// What computes: `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub fn device(&mut self, key: &str) -> DeviceChoice {
+        let parse = |found: &Found| match found.text()? {
+            "auto" => Some(DeviceChoice::Auto),
+            "cpu" => Some(DeviceChoice::Cpu),
+            "cuda" => Some(DeviceChoice::Cuda { ordinal: 0 }),
+            text => Some(DeviceChoice::Cuda { ordinal: text.strip_prefix("cuda:")?.parse().ok()? }),
+        };
+        let show = |choice: &DeviceChoice| match choice {
+            DeviceChoice::Auto => "auto".to_owned(),
+            DeviceChoice::Cpu => "cpu".to_owned(),
+            DeviceChoice::Cuda { ordinal } => format!("cuda:{ordinal}"),
+        };
+        self.read(key, "auto, cpu, cuda or cuda:N", parse, show).unwrap_or(DeviceChoice::Auto)
     }
 
     /// A number strictly between 0 and 1.

@@ -1,28 +1,71 @@
-//! Which device computes. Today that is the CPU; the only `cfg(feature = "cuda")` of `src/` will live here.
+//! Which device computes: the threads of the CPU, or one GPU. Whether this build has GPU support is decided in
+//! `kernels`, which opens the driver at run time; nothing here or above is compiled differently.
 //!
 //! Knows nobody.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-/// A device a model can be loaded on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use kernels::Pool;
+use kernels::gpu::{Gpu, GpuError};
+
+/// What computes the steps of a model. Models share it.
+#[derive(Clone)]
 pub enum Device {
-    Cpu { threads: NonZeroUsize },
+    Cpu(Arc<Pool>),
+    Gpu(Gpu),
+}
+
+/// Which device is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A GPU where there is one, the CPU elsewhere.
+    Auto,
+    Cpu,
+    Cuda {
+        ordinal: usize,
+    },
+}
+
+/// Why the CPU computes where a GPU would have been taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nothing is missing: this build or this machine has no GPU.
+    NoGpu { reason: GpuError },
+    /// There is a driver or a GPU, and it cannot be used.
+    Unusable { reason: GpuError },
 }
 
 impl Device {
-    /// The CPU with as many threads as asked for, or as many as the machine runs at once.
-    #[must_use]
-    pub fn cpu(threads: Option<NonZeroUsize>) -> Self {
-        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self::Cpu { threads: threads.unwrap_or_else(available) }
+    /// Opens what is wanted. For [`Wanted::Auto`] a GPU that cannot be had is no error: the CPU is taken, and the reason
+    /// comes with it.
+    pub fn open(wanted: Wanted, threads: NonZeroUsize) -> Result<(Self, Option<Fallback>), GpuError> {
+        let cpu = || Self::Cpu(Arc::new(Pool::new(threads)));
+        match wanted {
+            Wanted::Cpu => Ok((cpu(), None)),
+            Wanted::Cuda { ordinal } => Ok((Self::Gpu(Gpu::cuda(ordinal)?), None)),
+            Wanted::Auto => match Gpu::cuda(0) {
+                Ok(gpu) => Ok((Self::Gpu(gpu), None)),
+                Err(reason @ (GpuError::NotBuilt | GpuError::NoDriver | GpuError::NoDevice { .. })) => {
+                    Ok((cpu(), Some(Fallback::NoGpu { reason })))
+                }
+                Err(reason) => Ok((cpu(), Some(Fallback::Unusable { reason }))),
+            },
+        }
     }
 
-    /// Threads that share the work of a step.
+    /// Whether it is a GPU.
     #[must_use]
-    pub fn threads(self) -> NonZeroUsize {
+    pub fn is_gpu(&self) -> bool {
+        matches!(self, Self::Gpu(_))
+    }
+
+    /// Bytes that are free for models, where the device says so.
+    #[must_use]
+    pub fn available_memory(&self) -> Option<u64> {
         match self {
-            Self::Cpu { threads } => threads,
+            Self::Cpu(_) => kernels::available_memory(),
+            Self::Gpu(gpu) => gpu.memory_free().ok().map(|bytes| bytes as u64),
         }
     }
 }
@@ -30,8 +73,19 @@ impl Device {
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Cpu { threads } => write!(f, "cpu, {threads} threads"),
+            Self::Cpu(pool) => write!(f, "cpu, {} threads", pool.threads()),
+            Self::Gpu(gpu) => {
+                let info = gpu.info();
+                let gigabytes = info.memory_bytes as f64 / (1_u64 << 30) as f64;
+                write!(f, "{}, {gigabytes:.0} GiB, CUDA {}", info.name, info.driver)
+            }
         }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({self})")
     }
 }
 
@@ -40,8 +94,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_asked_for_are_threads_used() {
-        assert_eq!(Device::cpu(NonZeroUsize::new(3)).threads().get(), 3);
-        assert_eq!(Device::cpu(None).threads(), std::thread::available_parallelism().expect("a machine"));
+    fn without_a_gpu_the_cpu_computes_unless_the_gpu_was_demanded() {
+        let threads = NonZeroUsize::new(3).expect("three");
+        let (device, fallback) = Device::open(Wanted::Cpu, threads).expect("the CPU is always there");
+        assert_eq!((device.to_string().as_str(), fallback), ("cpu, 3 threads", None));
+        if Gpu::cuda(0).is_ok() {
+            return;
+        }
+        let (device, fallback) = Device::open(Wanted::Auto, threads).expect("the CPU is always there");
+        assert!(!device.is_gpu() && fallback.is_some());
+        let error = Device::open(Wanted::Cuda { ordinal: 0 }, threads).expect_err("demanded");
+        assert!(error.to_string().contains("--features cuda") || error.to_string().contains("driver"), "{error}");
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use kernels::WeightType;
+use kernels::gpu::WeightFormat;
 
 use super::error::LoadError;
 use super::spec::{RotaryRows, TensorNames};
@@ -22,6 +23,38 @@ pub enum Quantise {
     /// Every matrix becomes F32: large, but activations are not rounded either, so that the blocks of a file can be
     /// held to a reference.
     Float,
+    /// Every matrix becomes e4m3 with a scale per row: on a GPU.
+    Fp8,
+    /// Every matrix becomes 4-bit integers with a scale per 128 values: on a GPU.
+    Int4,
+}
+
+impl Quantise {
+    /// As it is written in settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Q8_0 => "q8_0",
+            Self::Float => "float",
+            Self::Fp8 => "fp8",
+            Self::Int4 => "int4",
+        }
+    }
+
+    /// What matrices become on a GPU.
+    pub fn on_gpu(self) -> Result<WeightFormat, LoadError> {
+        match self {
+            Self::None => Ok(WeightFormat::Bf16),
+            Self::Fp8 => Ok(WeightFormat::Fp8),
+            Self::Int4 => Ok(WeightFormat::Int4),
+            Self::Q8_0 | Self::Float => Err(LoadError::NotOnDevice {
+                asked: self.name(),
+                device: "a GPU",
+                allowed: "none (bf16), fp8 and int4",
+            }),
+        }
+    }
 }
 
 const SUPPORTED_MATRICES: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K";
@@ -43,11 +76,14 @@ pub(super) fn matrix_type(
         Quantise::Float => WeightType::F32,
         Quantise::Q8_0 if stored.block_values() == 1 && in_features.is_multiple_of(Q8_0_VALUES) => WeightType::Q8_0,
         Quantise::Q8_0 | Quantise::None => stored,
+        Quantise::Fp8 | Quantise::Int4 => {
+            return Err(LoadError::NotOnDevice { asked: quantise.name(), device: "the CPU", allowed: "none and q8_0" });
+        }
     })
 }
 
 /// What `kernels` calls the type a file stores.
-fn stored_type(name: &str, found: TensorType) -> Result<WeightType, LoadError> {
+pub(super) fn stored_type(name: &str, found: TensorType) -> Result<WeightType, LoadError> {
     Ok(match found {
         TensorType::F32 => WeightType::F32,
         TensorType::F16 => WeightType::F16,

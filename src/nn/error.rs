@@ -1,6 +1,7 @@
 //! Why weights could not be turned into a decoder.
 
 use kernels::MatrixError;
+use kernels::gpu::GpuError;
 
 use crate::checkpoint::{CheckpointError, TensorType};
 
@@ -18,6 +19,10 @@ pub enum LoadError {
     Unused { count: usize, names: Vec<String> },
     #[error("tensor `{name}`: {source}")]
     Matrix { name: String, source: MatrixError },
+    #[error("weights cannot be quantised to {asked} on {device}: allowed are {allowed}; change --quantize or --device")]
+    NotOnDevice { asked: &'static str, device: &'static str, allowed: &'static str },
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     #[error("tensor `{name}` cannot be converted: {source}")]
     Convert { name: String, source: candle_core::Error },
 }

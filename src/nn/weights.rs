@@ -101,13 +101,20 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// A matrix on its way from the file.
+pub(super) struct StoredMatrix<'a> {
+    /// As the file calls it.
+    pub name: String,
+    pub raw: RawTensor<'a>,
+}
+
 /// A place in the tree of modules.
 pub(super) struct Scope<'w, 'a> {
     weights: &'w Weights<'a>,
     prefix: String,
 }
 
-impl Scope<'_, '_> {
+impl<'w> Scope<'w, '_> {
     /// `shape` is `[out_features, in_features]`.
     pub fn linear(&self, module: &str, shape: [usize; 2], bias: Bias) -> Result<Linear, LoadError> {
         self.linear_in_order(module, shape, bias, RowOrder::AsStored)
@@ -121,19 +128,40 @@ impl Scope<'_, '_> {
         order: RowOrder,
     ) -> Result<Linear, LoadError> {
         let [out_features, in_features] = shape;
-        let name = self.in_file(module, "weight");
-        let raw = self.weights.read(&name, &shape)?;
+        let StoredMatrix { name, raw } = self.matrix(module, shape, order)?;
         let weight_type = convert::matrix_type(&name, raw.tensor_type, in_features, self.weights.quantise)?;
         let bytes = convert::matrix_bytes(&name, &raw, in_features, weight_type)?;
-        let bytes = self.ordered(bytes, out_features, order);
         let matrix = Matrix::new(weight_type, out_features, in_features, &bytes)
             .map_err(|source| LoadError::Matrix { name: name.clone(), source })?;
-        self.weights.done(plan::packed_bytes(weight_type, out_features, in_features));
-        let bias = match bias {
-            Bias::Absent => None,
-            Bias::Present => Some(self.vector(module, "bias", out_features, order)?),
-        };
-        Ok(Linear::new(matrix, bias))
+        self.done(plan::packed_bytes(weight_type, out_features, in_features));
+        Ok(Linear::new(matrix, self.bias(module, out_features, bias, order)?))
+    }
+
+    /// A matrix as the file holds it, its rows in the order in which steps read them.
+    pub fn matrix(&self, module: &str, shape: [usize; 2], order: RowOrder) -> Result<StoredMatrix<'w>, LoadError> {
+        let name = self.in_file(module, "weight");
+        let mut raw = self.weights.read(&name, &shape)?;
+        raw.bytes = self.ordered(raw.bytes, shape[0], order);
+        Ok(StoredMatrix { name, raw })
+    }
+
+    /// The bias of a linear layer, where it has one.
+    pub fn bias(
+        &self,
+        module: &str,
+        out_features: usize,
+        bias: Bias,
+        order: RowOrder,
+    ) -> Result<Option<Vec<f32>>, LoadError> {
+        match bias {
+            Bias::Absent => Ok(None),
+            Bias::Present => self.vector(module, "bias", out_features, order).map(Some),
+        }
+    }
+
+    /// Counts memory that was filled, for the progress of loading.
+    pub fn done(&self, bytes: u64) {
+        self.weights.done(bytes);
     }
 
     /// The weight of a norm over `width` values.

@@ -37,7 +37,7 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
             name: model.name.clone(),
             quantise: quantise(model.quantise),
             context_tokens: model.context_tokens.map(usize::from),
-            kv_bytes: model.kv_memory.0,
+            kv_bytes: kv_bytes(model.kv_memory),
             card: model.card.clone(),
             settings: settings(&config.engine),
         },
@@ -52,7 +52,7 @@ fn embedded(config: &Config) -> Wanted {
             name: EMBEDDED_NAME.to_owned(),
             quantise: quantise(config.engine.quantise),
             context_tokens: None,
-            kv_bytes: config.engine.kv_memory.0,
+            kv_bytes: kv_bytes(config.engine.kv_memory),
             card: None,
             settings: settings(&config.engine),
         },
@@ -136,7 +136,16 @@ fn quantise(quantise: config::Quantise) -> Quantise {
     match quantise {
         config::Quantise::None => Quantise::None,
         config::Quantise::Q8_0 => Quantise::Q8_0,
+        config::Quantise::Fp8 => Quantise::Fp8,
+        config::Quantise::Int4 => Quantise::Int4,
     }
+}
+
+/// Memory for keys and values where nobody set it.
+const KV_BYTES: u64 = 512 << 20;
+
+fn kv_bytes(set: Option<config::Bytes>) -> u64 {
+    set.map_or(KV_BYTES, |bytes| bytes.0)
 }
 
 fn settings(engine: &config::Engine) -> EngineSettings {
