@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Starting,
     /// The server is going down and takes no new work.
     ShuttingDown,
+    /// What computes for this model has failed; other models may be well.
+    Unavailable,
     /// A remote lane failed.
     Upstream,
     /// Our fault.
@@ -64,6 +66,8 @@ pub enum GenerateError {
     Starting { cause: String },
     #[error("the server is shutting down")]
     ShuttingDown,
+    #[error("{model} is not available: {cause}")]
+    EngineDown { model: String, cause: &'static str, retry_after: Option<Duration> },
     #[error("the engine failed on this step: {reason}")]
     StepFailed { reason: String },
 }
@@ -83,6 +87,7 @@ impl GenerateError {
             Self::DeadlineExceeded { .. } => ErrorKind::Deadline,
             Self::Starting { .. } => ErrorKind::Starting,
             Self::ShuttingDown => ErrorKind::ShuttingDown,
+            Self::EngineDown { .. } => ErrorKind::Unavailable,
             Self::StepFailed { .. } => ErrorKind::Internal,
         }
     }
@@ -91,6 +96,7 @@ impl GenerateError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. } | Self::DeadlineExceeded { retry_after, .. } => Some(*retry_after),
+            Self::EngineDown { retry_after, .. } => *retry_after,
             Self::Starting { .. } | Self::ShuttingDown => Some(Duration::from_secs(5)),
             Self::PromptTooLong { .. }
             | Self::PromptEmpty

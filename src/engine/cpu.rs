@@ -1,7 +1,7 @@
 //! Steps on the CPU: depth zero, everything is computed inside `submit`.
 
 use super::batch::{Batch, RowInput};
-use super::runner::{Collected, RowResult, Runner, StepError};
+use super::runner::{Collected, RowResult, Runner, StepError, panic_message};
 use crate::nn::{Decoder, DecoderBatch, Workspace};
 use crate::sampler::{RowSampler, SamplerScratch};
 use kernels::{AttentionChunk, KvCache, Pool};
@@ -129,9 +129,4 @@ impl Runner for CpuRunner {
     fn collect(&mut self) -> Collected {
         self.finished.pop_front().expect("collect follows a submit")
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -1,13 +1,14 @@
-//! A device without arithmetic, for tests: its key-value cache holds hashes of token histories, and the token sampled
+//! A device without arithmetic, for tests, that can be told what to do wrong. Its key-value cache holds hashes of token histories, and the token sampled
 //! at a position is a function of the whole history. A block read by the wrong sequence, reused too early or copied
 //! wrongly changes the text. Its depth is a parameter; steps are computed when they are collected.
 
 use super::batch::{Batch, PackedChunk, RowInput};
 use super::runner::{Collected, RowResult, Runner, StepError};
 use crate::sampler::SampledToken;
+use crate::scheduler::{SchedulerConfig, StepId};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What a token follows from, without any cache: the oracle.
 pub(super) fn next_token(history: &[u32], vocab: u32) -> u32 {
@@ -33,24 +34,70 @@ pub(super) struct FakeRunner {
     kv: Vec<u64>,
     last_samples: Vec<Option<u32>>,
     in_flight: VecDeque<Batch>,
-    /// Steps submitted so far, for tests that want to know that work has stopped.
-    pub(super) steps: Arc<AtomicUsize>,
-    /// Fails the step with this number, counted from 1.
-    pub(super) failing_step: Option<usize>,
+    submitted: usize,
+    /// At the step with this number, counted from 1.
+    pub(super) fault: Option<(usize, Fault)>,
+    has_failed: bool,
+    ledger: Arc<Ledger>,
+}
+
+/// What a device can do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The step fails, the device does not.
+    Step,
+    Submit,
+    Collect,
+    SubmitPanics,
+    CollectPanics,
+    TokenTooFew,
+    TokenOutOfRange,
+    WrongStep,
+}
+
+/// What tests know of all the devices of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// Submitted so far, for tests that want to know that work has stopped.
+    pub(super) steps: AtomicUsize,
+    /// Devices not yet dropped.
+    pub(super) alive: AtomicUsize,
+    /// Calls of devices that had failed for good.
+    pub(super) late_calls: AtomicUsize,
+    /// Of any kind, begun.
+    pub(super) calls: AtomicUsize,
+    /// While somebody holds it, the device hangs.
+    pub(super) gate: Mutex<()>,
 }
 
 impl FakeRunner {
-    pub(super) fn new(depth: usize, vocab: u32, num_blocks: usize, block_tokens: usize, running_max: usize) -> Self {
+    pub(super) fn new(config: &SchedulerConfig, vocab: u32, ledger: &Arc<Ledger>) -> Self {
+        ledger.alive.fetch_add(1, Ordering::SeqCst);
         Self {
-            depth,
+            depth: config.depth,
             vocab,
-            block_tokens,
-            kv: vec![0; num_blocks * block_tokens],
-            last_samples: vec![None; running_max],
+            block_tokens: config.block_tokens,
+            kv: vec![0; config.num_blocks * config.block_tokens],
+            last_samples: vec![None; config.running_max],
             in_flight: VecDeque::new(),
-            steps: Arc::default(),
-            failing_step: None,
+            submitted: 0,
+            fault: None,
+            has_failed: false,
+            ledger: Arc::clone(ledger),
         }
+    }
+
+    /// What goes wrong with this step, if anything does.
+    fn fault_of(&mut self, step: usize) -> Option<Fault> {
+        self.ledger.calls.fetch_add(1, Ordering::SeqCst);
+        drop(self.ledger.gate.lock());
+        self.ledger.late_calls.fetch_add(usize::from(self.has_failed), Ordering::SeqCst);
+        self.fault.filter(|(number, _)| *number == step).map(|(_, fault)| fault)
+    }
+
+    fn broken(&mut self) -> StepError {
+        self.has_failed = true;
+        StepError::Device { message: "asked to fail".to_owned() }
     }
 
     fn compute(&mut self, batch: &Batch) -> Result<Vec<RowResult>, StepError> {
@@ -127,20 +174,46 @@ impl Runner for FakeRunner {
 
     fn submit(&mut self, batch: Batch) -> Result<(), StepError> {
         assert!(self.in_flight.len() <= self.depth, "no more than depth + 1 steps in flight");
+        self.submitted += 1;
+        match self.fault_of(self.submitted) {
+            Some(Fault::Submit) => return Err(self.broken()),
+            Some(Fault::SubmitPanics) => {
+                self.has_failed = true;
+                panic!("asked to panic");
+            }
+            _ => {}
+        }
         self.check_reuse(&batch);
         self.in_flight.push_back(batch);
-        self.steps.fetch_add(1, Ordering::SeqCst);
+        self.ledger.steps.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
     fn collect(&mut self) -> Collected {
-        let batch = self.in_flight.pop_front().expect("collect follows a submit");
-        let number = self.steps.load(Ordering::SeqCst) - self.in_flight.len();
-        let tokens = if self.failing_step == Some(number) {
-            Err(StepError::Panicked { message: "asked to fail".to_owned() })
-        } else {
-            self.compute(&batch)
+        let mut batch = self.in_flight.pop_front().expect("collect follows a submit");
+        let fault = self.fault_of(self.submitted - self.in_flight.len());
+        let mut tokens = match fault {
+            Some(Fault::Step) => Err(StepError::Panicked { message: "asked to fail".to_owned() }),
+            Some(Fault::Collect) => Err(self.broken()),
+            _ => self.compute(&batch),
         };
+        self.has_failed |= fault.is_some_and(|fault| fault != Fault::Step);
+        match (fault, &mut tokens) {
+            (Some(Fault::CollectPanics), _) => panic!("asked to panic"),
+            (Some(Fault::TokenTooFew), Ok(rows)) => drop(rows.pop()),
+            (Some(Fault::TokenOutOfRange), Ok(rows)) => {
+                rows.iter_mut().for_each(|row| *row = Ok(SampledToken { token: u32::MAX, logprobs: None }));
+            }
+            (Some(Fault::WrongStep), Ok(_)) => batch.step = batch.step.map(|step| StepId(step.0 + 1)),
+            _ => {}
+        }
         Collected { batch, tokens }
+    }
+}
+
+impl Drop for FakeRunner {
+    fn drop(&mut self) {
+        drop(self.ledger.gate.lock());
+        self.ledger.alive.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,5 +1,6 @@
 //! The engine as everybody else sees it: a lane that takes jobs and answers with streams.
 
+use super::health::HealthCell;
 use super::speaker::event_channel;
 use super::worker::{Command, Submission};
 use crate::domain::{Class, Event, Generate, GenerateError, Job, ModelInfo};
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) commands_max: usize,
     pub(super) deadlines: DefaultDeadlines,
     pub(super) started: Instant,
+    pub(super) health: HealthCell,
 }
 
 type Events = mpsc::Receiver<Result<Event, GenerateError>>;
@@ -63,6 +65,10 @@ fn engine_gone() -> GenerateError {
 
 impl Shared {
     fn submit(&self, job: Job, received: Instant) -> Result<Events, GenerateError> {
+        // Before the work of rendering. A device that fails from here on is noticed by the thread.
+        if let Some(outage) = self.health.outage(&self.info.name) {
+            return Err(outage.refusal());
+        }
         let rendered = self.renderer.render(&job.prompt).map_err(|error| self.explain(error))?;
         let max_tokens = self.room_for_output(rendered.tokens.len(), job.stop.max_tokens)?;
         let (events, receiver) = event_channel(max_tokens);

@@ -2,7 +2,7 @@
 
 use super::memory::{MemoryError, MemoryPlan};
 use super::rendering::{Naming, renderer};
-use super::{CpuRunner, DefaultDeadlines, Engine, EngineMetrics, Parts};
+use super::{CpuRunner, DefaultDeadlines, Engine, EngineMetrics, Parts, Restart, Runner};
 use crate::arch::{self, SpecError};
 use crate::catalog::Catalog;
 use crate::checkpoint::{Checkpoint, CheckpointError, Limits};
@@ -210,16 +210,47 @@ pub fn load(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Engine, LoadError> {
     plan.memory.check()?;
+    // Before the weights: what is wrong with a tokenizer should not be found out after a minute of reading.
     let renderer = plan.renderer(catalog)?;
-    let Plan { options, checkpoint, spec, architecture, context_tokens, num_blocks, parameters, memory } = plan;
-    let total_bytes = memory.weights_bytes;
-    let decoder = Decoder::load(&checkpoint, spec.clone(), options.quantise, &mut |done_bytes| {
+    let total_bytes = plan.memory.weights_bytes;
+    let spec = &plan.spec;
+    let decoder = Decoder::load(&plan.checkpoint, spec.clone(), plan.options.quantise, &mut |done_bytes| {
         progress(Progress { done_bytes, total_bytes });
     })?;
-    let EngineSettings { step_tokens_max, prefill_chunk_max, running_max, waiting_max, .. } = options.settings;
-    let cache = KvCache::new(spec.layers, num_blocks, BLOCK_TOKENS, spec.kv_heads, spec.head_dim)?;
-    let workspace = Workspace::new(&spec, step_tokens_max, running_max);
+    let EngineSettings { step_tokens_max, running_max, .. } = plan.options.settings;
+    let cache = KvCache::new(spec.layers, plan.num_blocks, BLOCK_TOKENS, spec.kv_heads, spec.head_dim)?;
+    let workspace = Workspace::new(spec, step_tokens_max, running_max);
     let runner = Box::new(CpuRunner::new(decoder, pool, cache, workspace, running_max));
+    assemble(plan, renderer, Device { runner, restart: Restart::Never }, registry)
+}
+
+/// Starts an engine over a runner that was made for the plan by somebody else.
+pub fn start(
+    plan: Plan,
+    catalog: &Catalog,
+    registry: &prometheus::Registry,
+    runner: Box<dyn Runner>,
+    restart: Restart,
+) -> Result<Engine, LoadError> {
+    let renderer = plan.renderer(catalog)?;
+    assemble(plan, renderer, Device { runner, restart }, registry)
+}
+
+/// What computes, and what becomes of the engine when it fails.
+struct Device {
+    runner: Box<dyn Runner>,
+    restart: Restart,
+}
+
+fn assemble(
+    plan: Plan,
+    renderer: Renderer,
+    device: Device,
+    registry: &prometheus::Registry,
+) -> Result<Engine, LoadError> {
+    let Plan { options, spec, architecture, context_tokens, num_blocks, parameters, memory, .. } = plan;
+    let Device { runner, restart } = device;
+    let EngineSettings { step_tokens_max, prefill_chunk_max, running_max, waiting_max, .. } = options.settings;
     let scheduler = Scheduler::new(SchedulerConfig {
         block_tokens: BLOCK_TOKENS,
         num_blocks,
@@ -227,7 +258,7 @@ pub fn load(
         running_max,
         waiting_max,
         context_tokens,
-        depth: super::Runner::depth(&*runner),
+        depth: runner.depth(),
         chat_share: options.settings.chat_share,
         promote_after_us: options.settings.promote_after.as_micros() as u64,
         prefill_chunk_max,
@@ -245,6 +276,7 @@ pub fn load(
     let metrics = EngineMetrics::register(registry, &options.name)?;
     let deadlines =
         DefaultDeadlines { completion: options.settings.completion_deadline, chat: options.settings.chat_deadline };
-    let parts = Parts { info, renderer, scheduler, block_tokens: BLOCK_TOKENS, runner, deadlines, metrics, memory };
+    let block_tokens = BLOCK_TOKENS;
+    let parts = Parts { info, renderer, scheduler, block_tokens, runner, restart, deadlines, metrics, memory };
     Engine::start(parts).map_err(LoadError::Thread)
 }

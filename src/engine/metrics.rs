@@ -24,6 +24,8 @@ pub struct EngineMetrics {
     running: IntGauge,
     blocks: IntGauge,
     blocks_free: IntGauge,
+    pub healthy: IntGauge,
+    pub restarts: IntCounter,
 }
 
 impl EngineMetrics {
@@ -51,6 +53,8 @@ impl EngineMetrics {
             running: gauge("requests_running", "Requests that hold blocks")?,
             blocks: gauge("kv_blocks", "Blocks of the key-value cache")?,
             blocks_free: gauge("kv_blocks_free", "Blocks that no request holds; cached prefixes among them")?,
+            healthy: gauge("engine_healthy", "1 while the engine can compute, 0 while it restarts or is down")?,
+            restarts: counter("engine_restarts_total", "Times the engine came back after a failure of its device")?,
         };
         metrics.register_all(registry)?;
         Ok(metrics)
@@ -88,11 +92,12 @@ impl EngineMetrics {
             &self.prompt_tokens,
             &self.cached_prompt_tokens,
             &self.preemptions,
+            &self.restarts,
         ];
         for counter in counters {
             registry.register(Box::new(counter.clone()))?;
         }
-        for gauge in [&self.waiting, &self.running, &self.blocks, &self.blocks_free] {
+        for gauge in [&self.waiting, &self.running, &self.blocks, &self.blocks_free, &self.healthy] {
             registry.register(Box::new(gauge.clone()))?;
         }
         Ok(())

@@ -1,17 +1,21 @@
 //! The worker over a device without arithmetic, at depth 0 and 1. Driven turn by turn on the test's own thread, with
 //! a clock that the test moves.
 
-use super::EngineMetrics;
-use super::fake::{FakeRunner, next_token};
+mod restart;
+
+use super::fake::{FakeRunner, Fault, Ledger, next_token};
+use super::health::HealthCell;
 use super::speaker::event_channel;
+use super::supervisor::{Reports, Supervisor};
 use super::worker::{Clock, Command, Settings, Submission, Turn, Worker};
+use super::{EngineMetrics, Restart};
 use crate::domain::{CacheSalt, CallId, Class, Event, FinishReason, GenerateError, SamplingParams, SessionKey};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::tokenizer::{JsonFiles, Tokenizer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const BLOCK_TOKENS: usize = 4;
@@ -23,7 +27,8 @@ struct Bench {
     commands: SyncSender<Command>,
     metrics: EngineMetrics,
     now_us: Arc<AtomicU64>,
-    steps: Arc<AtomicUsize>,
+    ledger: Arc<Ledger>,
+    health: HealthCell,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -55,10 +60,47 @@ impl Default for Ask {
     }
 }
 
+impl Ask {
+    fn submission(self, received_us: u64) -> (Submission, Answer) {
+        let (events, receiver) = event_channel(self.max_tokens);
+        let submission = Submission {
+            id: CallId("test".into()),
+            prompt: self.prompt,
+            stop_tokens: self.stop_tokens.into(),
+            stop: self.stop,
+            params: Arc::new(SamplingParams::default()),
+            seed: 0,
+            max_tokens: self.max_tokens,
+            class: self.class,
+            session: self.session.map(|name| SessionKey(name.into())),
+            cache_salt: CacheSalt(1),
+            received_us,
+            deadline: self.deadline,
+            events,
+        };
+        (submission, Answer { events: receiver })
+    }
+}
+
 fn tokenizer() -> Arc<Tokenizer> {
     let json = std::fs::read("models/golden/tokenizers/gpt-2/tokenizer.json").expect("golden tokenizer");
     let files = JsonFiles { tokenizer: &json, ..JsonFiles::default() };
     Arc::new(Tokenizer::from_json(files, 4096).expect("loads"))
+}
+
+fn config(depth: usize, num_blocks: usize) -> SchedulerConfig {
+    SchedulerConfig {
+        block_tokens: BLOCK_TOKENS,
+        num_blocks,
+        step_tokens_max: 16,
+        running_max: 4,
+        waiting_max: 64,
+        context_tokens: 64,
+        depth,
+        chat_share: 0.125,
+        promote_after_us: 1_000_000,
+        prefill_chunk_max: 8,
+    }
 }
 
 impl Bench {
@@ -67,53 +109,39 @@ impl Bench {
     }
 
     fn with(depth: usize, num_blocks: usize, adjust: impl FnOnce(&mut FakeRunner)) -> Self {
-        let running_max = 4;
-        let scheduler = Scheduler::new(SchedulerConfig {
-            block_tokens: BLOCK_TOKENS,
-            num_blocks,
-            step_tokens_max: 16,
-            running_max,
-            waiting_max: 64,
-            context_tokens: 64,
-            depth,
-            chat_share: 0.125,
-            promote_after_us: 1_000_000,
-            prefill_chunk_max: 8,
-        })
-        .expect("valid");
-        let mut runner = FakeRunner::new(depth, VOCAB, num_blocks, BLOCK_TOKENS, running_max);
+        let ledger = Arc::new(Ledger::default());
+        let config = config(depth, num_blocks);
+        let mut runner = FakeRunner::new(&config, VOCAB, &ledger);
         adjust(&mut runner);
-        let steps = Arc::clone(&runner.steps);
+        Self::over(config, runner, Restart::Never, ledger)
+    }
+
+    fn over(config: SchedulerConfig, runner: FakeRunner, restart: Restart, ledger: Arc<Ledger>) -> Self {
+        let scheduler = Scheduler::new(config).expect("valid");
         let (commands, receiver) = sync_channel(256);
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "fake").expect("fresh registry");
+        let health = HealthCell::new(metrics.healthy.clone());
+        let reports = Reports {
+            model: "fake".to_owned(),
+            health: health.clone(),
+            restarts: metrics.restarts.clone(),
+            started: Instant::now(),
+        };
+        let device = Supervisor::new(Box::new(runner), restart, reports).expect("a thread");
         let now_us = Arc::new(AtomicU64::new(0));
         let now = Arc::clone(&now_us);
         let clock: Clock = Box::new(move || now.load(Ordering::SeqCst));
         let tokenizer = tokenizer();
-        let settings = Settings { block_tokens: BLOCK_TOKENS, metrics: metrics.clone(), clock };
-        let worker = Worker::new(scheduler, Box::new(runner), receiver, Arc::clone(&tokenizer), settings);
-        Self { worker, commands, metrics, now_us, steps, tokenizer }
+        let vocab_size = VOCAB as usize;
+        let settings = Settings { block_tokens: BLOCK_TOKENS, vocab_size, metrics: metrics.clone(), clock };
+        let worker = Worker::new(scheduler, device, receiver, Arc::clone(&tokenizer), settings);
+        Self { worker, commands, metrics, now_us, ledger, health, tokenizer }
     }
 
     fn ask(&self, ask: Ask) -> Answer {
-        let (events, receiver) = event_channel(ask.max_tokens);
-        let submission = Submission {
-            id: CallId("test".into()),
-            prompt: ask.prompt,
-            stop_tokens: ask.stop_tokens.into(),
-            stop: ask.stop,
-            params: Arc::new(SamplingParams::default()),
-            seed: 0,
-            max_tokens: ask.max_tokens,
-            class: ask.class,
-            session: ask.session.map(|name| SessionKey(name.into())),
-            cache_salt: CacheSalt(1),
-            received_us: self.now_us.load(Ordering::SeqCst),
-            deadline: ask.deadline,
-            events,
-        };
+        let (submission, answer) = ask.submission(self.now_us.load(Ordering::SeqCst));
         self.commands.send(Command::Submit(Box::new(submission))).expect("the worker listens");
-        Answer { events: receiver }
+        answer
     }
 
     /// One turn that never blocks.
@@ -250,7 +278,7 @@ fn a_client_that_leaves_is_let_go_within_a_step() {
             bench.drive();
             assert_eq!(stayer.text().0, bench.oracle(&[5, 6], 3));
             bench.assert_nothing_held();
-            let steps = bench.steps.load(Ordering::SeqCst);
+            let steps = bench.ledger.steps.load(Ordering::SeqCst);
             assert!(steps <= turns_before + 6 + depth, "{steps} steps after {turns_before} turns: work went on");
         }
     }
@@ -328,7 +356,7 @@ fn a_deadline_ends_a_sequence_and_says_in_which_phase() {
 #[test]
 fn a_failed_step_fails_its_sequences_and_the_engine_goes_on() {
     for depth in [0, 1] {
-        let mut bench = Bench::with(depth, 60, |runner| runner.failing_step = Some(2));
+        let mut bench = Bench::with(depth, 60, |runner| runner.fault = Some((2, Fault::Step)));
         let mut unlucky = bench.ask(Ask { prompt: (0..12).collect(), ..Ask::default() });
         bench.drive();
         let last = unlucky.collect().pop().expect("an event");

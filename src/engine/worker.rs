@@ -1,18 +1,22 @@
 //! The engine's thread: decide, pack, compute, sample, account. Nothing else touches the device.
 
 use super::batch::{Batch, EnteringRow, RowSource};
+use super::health::Outage;
 use super::metrics::EngineMetrics;
-use super::runner::{Collected, RowResult, Runner};
+use super::retry::RetryEstimate;
+use super::runner::{Collected, RowResult, StepError};
 use super::speaker::{EventSender, Speaker, Spoken};
+use super::supervisor::{Condition, Supervisor};
 use crate::domain::{CacheSalt, CallId, Class, GenerateError, SamplingParams, SessionKey};
-use crate::scheduler::{AdmitError, NewSequence, Outcome, Sampled, Scheduler, SequenceId};
+use crate::scheduler::{AdmitError, NewSequence, Outcome, Sampled, Scheduler, SequenceId, StepId};
 use crate::tokenizer::Tokenizer;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
-/// How long the thread sleeps when it has work but none that can go on; clients that left are noticed after it.
+/// How long the thread sleeps when it has work but none that can go on, or waits for a restart; clients that left are
+/// noticed after it.
 const STALLED_WAIT: Duration = Duration::from_millis(5);
 
 /// Microseconds since the engine started. Injected, so that tests decide what time it is.
@@ -63,21 +67,25 @@ impl Live {
 
 pub(super) struct Settings {
     pub(super) block_tokens: usize,
+    /// Tokens the model may sample.
+    pub(super) vocab_size: usize,
     pub(super) metrics: EngineMetrics,
     pub(super) clock: Clock,
 }
 
 pub(super) struct Worker {
     scheduler: Scheduler,
-    runner: Box<dyn Runner>,
+    device: Supervisor,
     commands: Receiver<Command>,
     tokenizer: Arc<Tokenizer>,
     block_tokens: usize,
+    vocab_size: usize,
     metrics: EngineMetrics,
     clock: Clock,
     live: HashMap<SequenceId, Live>,
     spare: Vec<Batch>,
-    submitted_us: std::collections::VecDeque<u64>,
+    /// Steps in flight, and when each was submitted.
+    submitted: VecDeque<(StepId, u64)>,
     abandoned: Vec<SequenceId>,
     retry: RetryEstimate,
 }
@@ -94,22 +102,23 @@ pub(super) enum Turn {
 impl Worker {
     pub(super) fn new(
         scheduler: Scheduler,
-        runner: Box<dyn Runner>,
+        device: Supervisor,
         commands: Receiver<Command>,
         tokenizer: Arc<Tokenizer>,
         settings: Settings,
     ) -> Self {
         Self {
             scheduler,
-            runner,
+            device,
             commands,
             tokenizer,
             block_tokens: settings.block_tokens,
+            vocab_size: settings.vocab_size,
             metrics: settings.metrics,
             clock: settings.clock,
             live: HashMap::new(),
             spare: Vec::new(),
-            submitted_us: std::collections::VecDeque::new(),
+            submitted: VecDeque::new(),
             abandoned: Vec::new(),
             retry: RetryEstimate::default(),
         }
@@ -129,14 +138,21 @@ impl Worker {
             return Turn::Stopped;
         }
         self.let_go();
-        let turn = self.step();
+        let turn = match self.device.poll((self.clock)()) {
+            Condition::Up => self.step(),
+            Condition::Down => Turn::Idle,
+            Condition::StillDown(outage) => {
+                self.send_away(&outage);
+                Turn::Idle
+            }
+        };
         self.metrics.observe(&self.scheduler.stats());
         turn
     }
 
     /// One turn: submit as far ahead as the device allows, then account for the oldest step.
     fn step(&mut self) -> Turn {
-        while self.submitted_us.len() <= self.runner.depth() {
+        while self.submitted.len() <= self.scheduler.config().depth {
             let Some(step) = self.scheduler.schedule((self.clock)()) else { break };
             let id = step.id;
             self.note_first_steps(step.chunks.iter().map(|chunk| chunk.sequence));
@@ -144,19 +160,47 @@ impl Worker {
             batch.pack(step, self.block_tokens, &Rows { live: &self.live, scheduler: &self.scheduler });
             self.metrics.step_rows.inc_by(batch.rows() as u64);
             let submitted_us = (self.clock)();
-            match self.runner.submit(batch) {
-                Ok(()) => self.submitted_us.push_back(submitted_us),
+            match self.device.submit(batch) {
+                Ok(()) => self.submitted.push_back((id, submitted_us)),
+                Err(error) if error.is_fatal() => return self.device_failed(&error),
                 Err(error) => {
                     let failed = self.scheduler.fail(id);
                     self.fail_all(failed, &error.to_string());
                 }
             }
         }
-        let Some(submitted_us) = self.submitted_us.pop_front() else { return Turn::Idle };
-        let collected = self.runner.collect();
-        self.metrics.step.observe(seconds((self.clock)() - submitted_us));
-        self.account(collected);
-        Turn::Worked
+        let Some((step, submitted_us)) = self.submitted.pop_front() else { return Turn::Idle };
+        match self.device.collect(step, self.vocab_size) {
+            Ok(collected) => {
+                self.metrics.step.observe(seconds((self.clock)() - submitted_us));
+                self.account(collected);
+                Turn::Worked
+            }
+            Err(error) => self.device_failed(&error),
+        }
+    }
+
+    /// What the device held is lost, the key-value cache with it. Whoever was being computed ends; who waits for a
+    /// place keeps it: nothing of its answer depends on the device that failed, and the next one may be there soon.
+    fn device_failed(&mut self, error: &StepError) -> Turn {
+        let outage = self.device.fail(error, (self.clock)());
+        self.submitted.clear();
+        for sequence in self.scheduler.reset() {
+            self.refuse(sequence, outage.cut_off(), "failed");
+        }
+        if outage.is_final() {
+            self.send_away(&outage);
+        }
+        Turn::Idle
+    }
+
+    /// The next device is not there soon, if ever: who waits may try another lane, or again later.
+    fn send_away(&mut self, outage: &Outage) {
+        let waiting: Vec<SequenceId> = self.live.keys().copied().collect();
+        for sequence in waiting {
+            self.scheduler.cancel(sequence);
+            self.refuse(sequence, outage.refusal(), "failed");
+        }
     }
 
     fn account(&mut self, collected: Collected) {
@@ -227,7 +271,7 @@ impl Worker {
     /// Takes new work. Blocks only when there is nothing to compute.
     fn receive(&mut self, last: Turn) -> Turn {
         if last == Turn::Idle {
-            let waits = self.live.is_empty();
+            let waits = self.live.is_empty() && !self.device.is_restarting();
             let received = if waits {
                 self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
@@ -252,6 +296,11 @@ impl Worker {
         let prompt_tokens = submission.prompt.len();
         let is_overtaken = self.is_overtaken(&submission);
         let mut speaker = Speaker::new(submission.events, Arc::clone(&self.tokenizer), &submission.stop, prompt_tokens);
+        if let Some(outage) = self.device.outage() {
+            self.metrics.requests_ended.with_label_values(&["refused"]).inc();
+            speaker.fail(outage.refusal());
+            return;
+        }
         if is_overtaken {
             self.metrics.requests_ended.with_label_values(&["superseded"]).inc();
             speaker.fail(GenerateError::Superseded);
@@ -379,9 +428,11 @@ impl Worker {
 
     /// Collects what is in flight and tells everybody that is still waiting for an answer.
     pub(super) fn stop(mut self) {
-        while self.submitted_us.pop_front().is_some() {
-            let collected = self.runner.collect();
-            self.account(collected);
+        while let Some((step, _)) = self.submitted.pop_front() {
+            match self.device.collect(step, self.vocab_size) {
+                Ok(collected) => self.account(collected),
+                Err(error) => drop(self.device_failed(&error)),
+            }
         }
         let rest: Vec<SequenceId> = self.live.keys().copied().collect();
         for sequence in rest {
@@ -412,26 +463,6 @@ impl RowSource for Rows<'_> {
             tokens: self.scheduler.tokens(sequence).expect("a scheduled sequence has tokens").to_vec(),
             prompt_tokens: live.prompt_tokens,
         }
-    }
-}
-
-/// How long a refused client should stay away: the mean life of recent requests, once per request in front of it.
-#[derive(Debug, Default)]
-struct RetryEstimate {
-    mean_us: f64,
-}
-
-impl RetryEstimate {
-    const LONGEST: Duration = Duration::from_secs(60);
-
-    fn note(&mut self, lived_us: u64) {
-        let weight = if self.mean_us == 0.0 { 1.0 } else { 0.1 };
-        self.mean_us += (lived_us as f64 - self.mean_us) * weight;
-    }
-
-    fn after(&self, waiting: usize) -> Duration {
-        let estimate = Duration::from_micros((self.mean_us * (waiting as f64 / 4.0).max(1.0)) as u64);
-        estimate.clamp(Duration::from_secs(1), Self::LONGEST)
     }
 }
 

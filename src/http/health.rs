@@ -11,6 +11,10 @@ pub enum Readiness {
         cause: String,
     },
     Ready,
+    /// A model's device has failed and comes back by itself, unless it turns into [`Readiness::Failed`].
+    Restarting {
+        cause: String,
+    },
     Failed {
         cause: String,
     },
@@ -49,8 +53,8 @@ impl Health {
         match &*self.state.borrow() {
             Readiness::Starting { cause } => Err(GenerateError::Starting { cause: cause.clone() }),
             Readiness::Stopping => Err(GenerateError::ShuttingDown),
-            // A failed engine says so itself, and other engines may be well.
-            Readiness::Ready | Readiness::Failed { .. } => Ok(()),
+            // An engine that is down says so itself, and other engines may be well.
+            Readiness::Ready | Readiness::Restarting { .. } | Readiness::Failed { .. } => Ok(()),
         }
     }
 

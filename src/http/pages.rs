@@ -36,6 +36,7 @@ pub(super) async fn ready(State(state): State<AppState>) -> Response {
     match state.health.readiness() {
         Readiness::Ready => json(StatusCode::OK, b"{}".to_vec()),
         Readiness::Starting { cause } => unready("starting", Some(cause)),
+        Readiness::Restarting { cause } => unready("restarting", Some(cause)),
         Readiness::Failed { cause } => unready("failed", Some(cause)),
         Readiness::Stopping => unready("shutting down", None),
     }

@@ -7,6 +7,7 @@
 //! - [`Scheduler::schedule`] plans a [`Step`]; [`Scheduler::commit`] takes its tokens, in order of submission;
 //!   [`Scheduler::fail`] ends what a failed step concerned. With a `depth` of 1 or more the next step may be planned
 //!   before the last one is committed: a decode row then says [`Input::PreviousSample`].
+//! - [`Scheduler::reset`] forgets everything that a device held which failed as a whole.
 //! - Whatever a step in flight may read or write (blocks, sources of copies, slots) stays held until that step was
 //!   committed or failed, whatever happens to the sequence meanwhile.
 //! - A position becomes matchable for others only when the step that computed it is committed, and then never changes.
@@ -22,6 +23,7 @@ mod commit;
 mod config;
 mod prefix_cache;
 mod queue;
+mod reset;
 mod schedule;
 mod sequence;
 mod step;
@@ -122,7 +124,7 @@ impl Scheduler {
             deadlines: BTreeSet::new(),
             sessions: HashMap::new(),
             blocks: BlockManager::new(config.num_blocks, config.block_tokens),
-            slots: (0..config.running_max as SlotIndex).rev().collect(),
+            slots: reset::all_slots(config.running_max),
             num_promoted: 0,
             in_flight: VecDeque::new(),
             plan: Plan::default(),

@@ -2,7 +2,8 @@
 //! a wrong, stale or foreign position is noticed the moment it is read. Answers are compared with what the model says
 //! when it is asked alone and without a cache.
 
-use super::{BlockCopy, Chunk, Input, NewSequence, Outcome, Sampled, Scheduler, SchedulerConfig, SequenceId, Step};
+use super::{BlockCopy, Chunk, Input, NewSequence, Outcome, Sampled, Scheduler, SchedulerConfig, SchedulerStats};
+use super::{SequenceId, Step};
 use crate::domain::{CacheSalt, Class, FinishReason, SessionKey};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -156,6 +157,13 @@ impl FakeDevice {
         step
     }
 
+    /// Nothing of it is left: another device takes its place, with whatever its memory holds.
+    pub fn lose(&mut self) {
+        self.in_flight.clear();
+        self.positions.fill(Some(0xBAD));
+        self.slots.fill(None);
+    }
+
     pub fn spoil(&mut self, step: &Step) {
         for copy in &step.copies {
             self.positions[copy.to as usize * self.block_tokens] = Some(0xBAD);
@@ -268,6 +276,8 @@ struct World {
     texts: Vec<Vec<u32>>,
     salts: usize,
     refused: usize,
+    hash_bits: Option<u32>,
+    lost_devices: usize,
 }
 
 impl World {
@@ -295,7 +305,8 @@ impl World {
         let device = FakeDevice::new(&config, vocab);
         let texts = (0..3).map(|_| (0..20 + random.below(40)).map(|_| random.below(vocab) as u32).collect()).collect();
         let salts = 1 + random.below(2);
-        Self { random, scheduler, device, now_us: 0, live: Vec::new(), texts, salts, refused: 0 }
+        let (live, now_us, refused, lost_devices) = (Vec::new(), 0, 0, 0);
+        Self { random, scheduler, device, now_us, live, texts, salts, refused, hash_bits, lost_devices }
     }
 
     fn arrive(&mut self) {
@@ -349,6 +360,26 @@ impl World {
             let step = self.device.in_flight.pop_back().expect("not empty");
             self.fail(step);
         }
+        if self.random.one_in(150) {
+            self.lose_device();
+        }
+    }
+
+    /// The device fails as a whole, and another takes its place.
+    fn lose_device(&mut self) {
+        self.device.lose();
+        for id in self.scheduler.reset() {
+            self.device.over(id);
+            assert!(!self.scheduler.contains(id));
+        }
+        if let Some(bits) = self.hash_bits {
+            self.scheduler.blocks.keep_hash_bits(bits);
+        }
+        self.scheduler.check();
+        let SchedulerStats { running, steps_in_flight, blocks_cached, blocks_free, .. } = self.scheduler.stats();
+        let num_blocks = self.scheduler.config.num_blocks;
+        assert_eq!((running, steps_in_flight, blocks_cached, blocks_free), (0, 0, 0, num_blocks));
+        self.lost_devices += 1;
     }
 
     fn fail(&mut self, step: Step) {
@@ -443,7 +474,7 @@ fn simulate(seed: u64, depth: usize, steps: usize, hash_bits: Option<u32>) -> Wo
 
 /// What has happened over many worlds, so that a simulation that stopped exercising something is noticed.
 fn simulate_all(depth: usize, hash_bits: Option<u32>) {
-    let mut seen: [u64; 8] = [0; 8];
+    let mut seen: [u64; 9] = [0; 9];
     for seed in 0..24 {
         let world = simulate(1_000 * depth as u64 + seed, depth, 400, hash_bits);
         let stats = world.scheduler.stats();
@@ -456,12 +487,13 @@ fn simulate_all(depth: usize, hash_bits: Option<u32>) {
             stats.expired_total,
             world.refused as u64,
             stats.discarded_tokens_total,
+            world.lost_devices as u64,
         ];
         for (sum, count) in seen.iter_mut().zip(counts) {
             *sum += count;
         }
     }
-    println!("steps, cached, preempted, promoted, superseded, expired, refused, discarded: {seen:?}");
+    println!("steps, cached, preempted, promoted, superseded, expired, refused, discarded, lost devices: {seen:?}");
     assert!(seen.iter().all(|sum| *sum > 0), "{seen:?}");
     assert!(seen[0] > 5_000);
 }

@@ -1,6 +1,7 @@
 //! Single decisions of the scheduler, each shown on the smallest case. `simulation` covers how they play together.
 
 mod ahead;
+mod reset;
 
 use super::simulation::{Expected, FakeDevice};
 use super::{AdmitError, ConfigError, NewSequence, Outcome, Scheduler, SchedulerConfig, SequenceId, Step};

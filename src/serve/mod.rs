@@ -9,6 +9,7 @@ mod keys;
 mod listen;
 mod loading;
 mod logging;
+mod readiness;
 mod signals;
 
 pub use banner::count;
@@ -16,6 +17,7 @@ pub use error::ServeError;
 pub use gitlab::{KeysByEgress, docs_index, egress};
 pub use loading::{EMBEDDED_NAME, Wanted, load, plan, wanted};
 pub use logging::start as start_logging;
+pub use readiness::keep_ready;
 
 use crate::auth::Auth;
 use crate::auth::gitlab::GitlabAuth;
@@ -34,12 +36,8 @@ use signals::Signals;
 use std::io::Write as _;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-
-/// How often the engines are asked whether they live.
-const ENGINE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Serves until SIGTERM or SIGINT. Errors are about the start; once the banner is out only a signal ends it.
 pub fn run(config: Config) -> Result<(), ServeError> {
@@ -110,7 +108,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     tokio::select! {
         drained = serving => say_goodbye(drained),
         () = wait_for_signals(&mut signals, stop) => tracing::warn!("second signal: ended at once"),
-        () = watch(&engines, &health) => {}
+        () = keep_ready(engines.iter().map(Engine::health_feed).collect(), &health) => {}
         () = beside => {}
     }
     let stopped = tokio::task::spawn_blocking(|| engines.into_iter().for_each(Engine::stop)).await;
@@ -199,20 +197,6 @@ fn say_goodbye(drained: Drained) {
     match drained.aborted {
         0 => tracing::info!("every answer is finished"),
         aborted => tracing::warn!(aborted, "the grace period is over: connections were cut"),
-    }
-}
-
-/// Keeps the readiness true. Never resolves.
-async fn watch(engines: &[Engine], health: &Health) {
-    loop {
-        tokio::time::sleep(ENGINE_CHECK_INTERVAL).await;
-        if let Some(dead) = engines.iter().find(|engine| !engine.is_alive()) {
-            let cause = format!("the engine of {} has ended", dead.info().name);
-            if !matches!(health.readiness(), Readiness::Failed { .. } | Readiness::Stopping) {
-                tracing::error!(model = dead.info().name, "the engine's thread has ended");
-            }
-            health.set(Readiness::Failed { cause });
-        }
     }
 }
 

@@ -231,7 +231,7 @@ fn model_server_code(kind: ErrorKind) -> u16 {
         ErrorKind::Overloaded => 429,
         ErrorKind::Internal => 500,
         ErrorKind::Upstream => 502,
-        ErrorKind::Deadline | ErrorKind::ShuttingDown | ErrorKind::Starting => 503,
+        ErrorKind::Deadline | ErrorKind::ShuttingDown | ErrorKind::Starting | ErrorKind::Unavailable => 503,
     }
 }
 

@@ -78,6 +78,7 @@ pub fn generate_error_code(error: &GenerateError) -> &'static str {
         GenerateError::DeadlineExceeded { .. } => "deadline_exceeded",
         GenerateError::Starting { .. } => "starting",
         GenerateError::ShuttingDown => "shutting_down",
+        GenerateError::EngineDown { .. } => "engine_down",
         GenerateError::StepFailed { .. } => "engine_error",
     }
 }
@@ -108,7 +109,9 @@ fn error_type(kind: ErrorKind) -> &'static str {
         | ErrorKind::TooLarge => "invalid_request_error",
         ErrorKind::Overloaded => "rate_limit_error",
         ErrorKind::Superseded => "conflict_error",
-        ErrorKind::Deadline | ErrorKind::Starting | ErrorKind::ShuttingDown => "service_unavailable_error",
+        ErrorKind::Deadline | ErrorKind::Starting | ErrorKind::ShuttingDown | ErrorKind::Unavailable => {
+            "service_unavailable_error"
+        }
         ErrorKind::Upstream | ErrorKind::Internal => "server_error",
     }
 }

@@ -147,6 +147,7 @@ fn of_code(error: &GenerateError) -> Response {
         | ErrorKind::Deadline
         | ErrorKind::Starting
         | ErrorKind::ShuttingDown
+        | ErrorKind::Unavailable
         | ErrorKind::Upstream
         | ErrorKind::Internal => says(StatusCode::SERVICE_UNAVAILABLE, "Inference failed"),
     }

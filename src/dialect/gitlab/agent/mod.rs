@@ -245,7 +245,11 @@ fn spoken(error: &GenerateError) -> (String, bool) {
         GenerateError::QueueFull { .. } | GenerateError::Starting { .. } | GenerateError::ShuttingDown => {
             (OVERLOADED.to_owned(), true)
         }
-        GenerateError::DeadlineExceeded { .. } => (error.to_string(), false),
+        // One that comes back is worth another try soon.
+        GenerateError::EngineDown { retry_after: Some(_), .. } => (OVERLOADED.to_owned(), true),
+        GenerateError::EngineDown { retry_after: None, .. } | GenerateError::DeadlineExceeded { .. } => {
+            (error.to_string(), false)
+        }
         GenerateError::PromptEmpty
         | GenerateError::TokenOutOfRange { .. }
         | GenerateError::NoInfill { .. }
