@@ -16,6 +16,8 @@ with pip, by pip's own configuration; 250 MB stay on the disk. A finished folder
   --help                this text
 
 Needs Linux on x86-64, Python 3 with pip (or venv), and a C++ compiler for nvcc (g++). Needs no GPU and no driver.
+Exits with 3 where a toolkit cannot be had (one of these is missing, or no package index answers), with 1 if something
+is wrong with the toolkit or its folder.
 TEXT
 }
 
@@ -45,17 +47,20 @@ die() {
     say "$1"
     shift
     for line in "$@"; do printf '    %s\n' "$line" >&2; done
-    exit 1
+    exit "${code:-1}"
 }
+
+# For what is missing on the machine or around it, rather than wrong.
+unavailable() { code=3 die "$@"; }
 
 check_machine() {
     [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] ||
-        die "the pinned packages are for Linux on x86-64, this is $(uname -s) on $(uname -m)" \
+        unavailable "the pinned packages are for Linux on x86-64, this is $(uname -s) on $(uname -m)" \
             "install CUDA 13.0 from NVIDIA and set CUDA_HOME to its folder"
     command -v g++ >/dev/null ||
-        die "there is no g++, which nvcc needs beside itself" "Debian, Ubuntu: apt-get install g++"
+        unavailable "there is no g++, which nvcc needs beside itself" "Debian, Ubuntu: apt-get install g++"
     command -v python3 >/dev/null ||
-        die "there is no python3, which fetches the packages" "Debian, Ubuntu: apt-get install python3 python3-venv"
+        unavailable "there is no python3, which fetches the packages" "Debian, Ubuntu: apt-get install python3 python3-venv"
 }
 
 # Leaves the command in `pip`: the one of python3, or of a throw-away environment where python3 comes without.
@@ -66,7 +71,7 @@ find_pip() {
     fi
     say "python3 has no pip; making a throw-away environment that has one"
     python3 -m venv "$work/venv" >"$work/log" 2>&1 ||
-        die "python3 has neither pip nor a venv that works: $(tail -n 1 "$work/log")" \
+        unavailable "python3 has neither pip nor a venv that works: $(tail -n 1 "$work/log")" \
             "Debian, Ubuntu: apt-get install python3-pip, or python3-venv"
     pip=("$work/venv/bin/python" -m pip)
 }
@@ -76,7 +81,7 @@ fetch() {
     # On stderr, because stdout is for the path. `--target` touches nothing that is installed.
     PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --disable-pip-version-check --no-warn-script-location --no-deps \
         --only-binary=:all: --require-hashes --requirement "$work/packages.txt" --target "$work/site" >&2 ||
-        die "the packages could not be fetched; pip says why above" \
+        unavailable "the packages could not be fetched; pip says why above" \
             "without a network, or behind a proxy: pip's own settings decide (pip config, PIP_INDEX_URL, HTTPS_PROXY)," \
             "or carry a finished folder over from another machine and give it as CUDA_HOME"
 }
