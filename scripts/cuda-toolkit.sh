@@ -79,11 +79,17 @@ find_pip() {
 fetch() {
     say "fetching $(wc -l <"$work/packages.txt") packages, about 100 MB"
     # On stderr, because stdout is for the path. `--target` touches nothing that is installed.
-    PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --disable-pip-version-check --no-warn-script-location --no-deps \
-        --only-binary=:all: --require-hashes --requirement "$work/packages.txt" --target "$work/site" >&2 ||
-        unavailable "the packages could not be fetched; pip says why above" \
-            "without a network, or behind a proxy: pip's own settings decide (pip config, PIP_INDEX_URL, HTTPS_PROXY)," \
-            "or carry a finished folder over from another machine and give it as CUDA_HOME"
+    if PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --disable-pip-version-check --no-warn-script-location --no-deps \
+        --only-binary=:all: --require-hashes --requirement "$work/packages.txt" --target "$work/site" \
+        --log "$work/log" >&2; then
+        return
+    fi
+    if grep --quiet "DO NOT MATCH THE HASHES" "$work/log"; then
+        die "the index has other files under these names than those that were pinned; pip says which above"
+    fi
+    unavailable "the packages could not be fetched; pip says why above" \
+        "without a network, or behind a proxy: pip's own settings decide (pip config, PIP_INDEX_URL, HTTPS_PROXY)," \
+        "or carry a finished folder over from another machine and give it as CUDA_HOME"
 }
 
 # Moves the packages' common folder to its place in one step, so that a run that was cut short leaves nothing half done.
