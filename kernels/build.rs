@@ -83,8 +83,9 @@ mod emulation {
         let files = KernelFile::all();
         let mut build = cc::Build::new();
         build.cpp(true).std("c++17").opt_level(2).warnings(true).extra_warnings(true);
-        // Kernels ask nvcc to unroll loops; the host compiler may ignore it. Products are rounded before they are added.
-        build.flags(["-Wno-unknown-pragmas", "-ffp-contract=off"]);
+        // Kernels ask nvcc to unroll loops, which may be ignored, and read memory as whatever type suits them. Products are
+        // rounded before they are added.
+        build.flags(["-Wno-unknown-pragmas", "-ffp-contract=off", "-fno-strict-aliasing"]);
         build.include(root().join("emulate")).include(root().join("cuda"));
         build.files(["context.cpp", "emulate.cpp", "machine.cpp"].map(|name| root().join("emulate").join(name)));
 

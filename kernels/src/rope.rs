@@ -37,6 +37,15 @@ impl RopeTable {
         self
     }
 
+    /// `[positions, 2, pairs]`: cosines and sines of the positions that were computed ahead.
+    pub(crate) fn known(&self) -> &[f32] {
+        &self.known
+    }
+
+    pub(crate) fn pairs(&self) -> usize {
+        self.inverse_frequencies.len()
+    }
+
     /// Cosines and sines of some pairs from `first` on. Angles are products in f32, as the reference libraries do.
     fn angles(&self, position: u32, first: usize, cosines: &mut [f32], sines: &mut [f32]) {
         let pairs = self.inverse_frequencies.len();

@@ -9,25 +9,44 @@
 //! A launch reads its sizes from its arguments and everything that changes from step to step from device memory, so
 //! that a recorded graph of launches can be replayed.
 
+mod add_rms_norm;
 mod buffer;
+mod convert;
+mod copy_blocks;
+mod count;
+#[cfg(feature = "cuda")]
+mod cubins;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
 mod cuda_blas;
 mod driver;
+mod embed;
 #[cfg(feature = "emulate")]
 mod emulated;
 mod error;
+mod gather;
 mod kv_cache;
 mod matrix;
+mod rope_write;
+mod silu_mul;
+#[cfg(all(test, feature = "emulate"))]
+mod testing;
 
+pub use add_rms_norm::{AddRmsNorm, add_rms_norm};
 pub use buffer::{Buffer, DeviceValue, HostBuffer};
+pub use convert::{SourceRows, SourceType, convert_rows, dequantise};
+pub use copy_blocks::copy_blocks;
 pub use driver::{DeviceInfo, Event, Gpu, Graph};
+pub use embed::embed;
 #[cfg(feature = "emulate")]
 pub use emulated::Fault;
 pub use error::GpuError;
+pub use gather::gather_rows;
 pub use kv_cache::{DeviceKvCache, KvCacheShape};
 pub use matrix::{DeviceMatrix, INT4_GROUP, WeightFormat};
+pub use rope_write::{DeviceRopeTable, HeadNorm, RopeWrite, rope_write};
+pub use silu_mul::silu_mul;
 
 /// Marks what a padded row does not have: a slot, a block table, a state row.
 pub const PAD: u32 = u32::MAX;
