@@ -3,6 +3,7 @@
 
 use super::cursor::CursorError;
 use crate::auth::KeyError;
+use crate::bench::BenchError;
 use crate::config::ConfigError;
 use crate::domain::GenerateError;
 use crate::search::{ImportError, SearchError};
@@ -36,6 +37,8 @@ pub enum CliError {
     Import(#[from] ImportError),
     #[error(transparent)]
     Search(#[from] SearchError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     #[error("no place for the index is known: set state.dir or gitlab.docs_index, or name a file with --index")]
     NoDocsIndex,
     #[error("{failed} check(s) failed")]
@@ -60,10 +63,14 @@ impl CliError {
         const USAGE: u8 = 2;
         const CONFIG: u8 = 3;
         const MODEL: u8 = 4;
+        /// What a shell reports of a program that SIGINT ended.
+        const INTERRUPTED: u8 = 130;
         ExitCode::from(match self {
             Self::Config(_) | Self::Refused { .. } | Self::NoDocsIndex => CONFIG,
             Self::Serve(error) => match error {
-                ServeError::Load { .. } | ServeError::Memory(_) | ServeError::Catalog(_) => MODEL,
+                ServeError::Load { .. } | ServeError::Device(_) | ServeError::Memory(_) | ServeError::Catalog(_) => {
+                    MODEL
+                }
                 ServeError::KeyFileUnreadable { .. }
                 | ServeError::KeyFileTooLarge { .. }
                 | ServeError::KeyFile { .. }
@@ -81,6 +88,18 @@ impl CliError {
                 | ServeError::Runtime(_)
                 | ServeError::Signals(_)
                 | ServeError::Banner(_) => FAILED,
+            },
+            Self::Bench(error) => match error {
+                BenchError::Interrupted => INTERRUPTED,
+                BenchError::ContextTooLong { .. } | BenchError::Zero { .. } | BenchError::Batch { .. } => USAGE,
+                BenchError::Memory { .. }
+                | BenchError::Checkpoint(_)
+                | BenchError::Spec { .. }
+                | BenchError::Load(_)
+                | BenchError::Cache(_) => MODEL,
+                BenchError::Gpu(_) | BenchError::NoPlatform { .. } | BenchError::Step(_) | BenchError::Sample(_) => {
+                    FAILED
+                }
             },
             Self::Cursor(CursorError::Syntax { .. } | CursorError::Zero { .. })
             | Self::WhichModel { .. }

@@ -6,6 +6,7 @@ use super::output;
 use super::{quiet_config, resolve};
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::device::Device;
 use crate::domain::{Event, GenerateError, Job, Usage};
 use crate::engine::Engine;
 use crate::serve::{self, Wanted};
@@ -28,8 +29,9 @@ pub fn load(engine: &EngineArgs, model: Option<&str>) -> Result<Engine, CliError
         }
     }
     let config = quiet_config(engine, &flags)?;
-    let wanted = choose(serve::wanted(&config), chosen)?;
-    load_one(&config, wanted)
+    let device = serve::device(&config.engine)?;
+    let wanted = choose(serve::wanted(&config, &device), chosen)?;
+    load_one(&config, wanted, &device)
 }
 
 fn is_configured(engine: &EngineArgs, model: &str) -> bool {
@@ -50,10 +52,10 @@ fn choose(mut wanted: Vec<Wanted>, model: Option<String>) -> Result<Wanted, CliE
     Ok(wanted.swap_remove(index))
 }
 
-fn load_one(config: &Config, wanted: Wanted) -> Result<Engine, CliError> {
+fn load_one(config: &Config, wanted: Wanted, device: &Device) -> Result<Engine, CliError> {
     let catalog = Catalog::load(config.catalog.cards_dir.as_deref()).map_err(serve::ServeError::from)?;
-    let plan = serve::plan(wanted)?;
-    let mut engines = serve::load(vec![plan], &catalog, &config.engine, &prometheus::Registry::new())?;
+    let plan = serve::plan(wanted, device)?;
+    let mut engines = serve::load(vec![plan], &catalog, &prometheus::Registry::new())?;
     Ok(engines.pop().expect("one plan gives one engine"))
 }
 

@@ -27,8 +27,9 @@ pub fn run(args: &ModelsArgs) -> Result<(), CliError> {
     let config = quiet_config(&args.engine, &args.flags())?;
     let catalog = Catalog::load(config.catalog.cards_dir.as_deref()).map_err(serve::ServeError::from)?;
     let mut rows = Vec::new();
-    for wanted in serve::wanted(&config) {
-        let plan = serve::plan(wanted)?;
+    let device = serve::device(&config.engine)?;
+    for wanted in serve::wanted(&config, &device) {
+        let plan = serve::plan(wanted, &device)?;
         let abilities = plan
             .abilities(&catalog)
             .map_err(|source| serve::ServeError::Load { name: plan.name().to_owned(), source: Box::new(source) })?;

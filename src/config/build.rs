@@ -96,9 +96,9 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         context_tokens_max: reader
             .whole_or_auto("engine.context_tokens_max", 16..=CONTEXT_TOKENS_MAX, "auto")
             .map(count_nonzero),
-        step_tokens_max: count_nonzero(reader.whole("engine.step_tokens_max", 1..=65_536)),
-        prefill_chunk_max: count_nonzero(reader.whole("engine.prefill_chunk_max", 1..=65_536)),
-        running_max: count_nonzero(reader.whole("engine.running_max", 1..=4096)),
+        step_tokens_max: reader.whole_or_auto("engine.step_tokens_max", 1..=65_536, "auto").map(count_nonzero),
+        prefill_chunk_max: reader.whole_or_auto("engine.prefill_chunk_max", 1..=65_536, "auto").map(count_nonzero),
+        running_max: reader.whole_or_auto("engine.running_max", 1..=4096, "auto").map(count_nonzero),
         waiting_max: count_nonzero(reader.whole("engine.waiting_max", 1..=1_000_000)),
         is_batch_invariant: reader.flag("engine.batch_invariant"),
         chat_share: reader.share("engine.chat_share"),
@@ -106,15 +106,17 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         completion_deadline: Duration::from_millis(reader.whole("engine.completion_deadline_ms", 1..=86_400_000)),
         chat_deadline: Duration::from_millis(reader.whole("engine.chat_deadline_ms", 1..=86_400_000)),
     };
-    for (smaller_key, smaller) in
-        [("engine.prefill_chunk_max", engine.prefill_chunk_max), ("engine.running_max", engine.running_max)]
-    {
-        if smaller > engine.step_tokens_max {
+    let limited =
+        [("engine.prefill_chunk_max", engine.prefill_chunk_max), ("engine.running_max", engine.running_max)];
+    for (smaller_key, smaller) in limited {
+        if let (Some(smaller), Some(larger)) = (smaller, engine.step_tokens_max)
+            && smaller > larger
+        {
             reader.problem(Problem::Exceeds {
                 smaller_key,
                 smaller: smaller.get() as u64,
                 larger_key: "engine.step_tokens_max",
-                larger: engine.step_tokens_max.get() as u64,
+                larger: larger.get() as u64,
             });
         }
     }

@@ -103,9 +103,10 @@ pub struct Engine {
     pub quantise: Quantise,
     /// Caps the context of every model; `None` takes what the model was trained for.
     pub context_tokens_max: Option<NonZeroUsize>,
-    pub step_tokens_max: NonZeroUsize,
-    pub prefill_chunk_max: NonZeroUsize,
-    pub running_max: NonZeroUsize,
+    /// `None` leaves it to the device, as for the two below.
+    pub step_tokens_max: Option<NonZeroUsize>,
+    pub prefill_chunk_max: Option<NonZeroUsize>,
+    pub running_max: Option<NonZeroUsize>,
     pub waiting_max: NonZeroUsize,
     /// Whether reductions on a GPU have one order for every batch. On the CPU they always have.
     pub is_batch_invariant: bool,

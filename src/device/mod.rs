@@ -7,13 +7,23 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use kernels::Pool;
-use kernels::gpu::{Gpu, GpuError};
+use kernels::gpu::{DeviceInfo, Gpu, GpuError};
 
-/// What computes the steps of a model. Models share it.
+/// What computes the steps of models.
 #[derive(Clone)]
 pub enum Device {
+    /// Models share the threads.
     Cpu(Arc<Pool>),
-    Gpu(Gpu),
+    /// Each model opens it for itself.
+    Gpu(GpuDevice),
+}
+
+/// A GPU that can be opened, and opened again after it has failed.
+#[derive(Clone)]
+pub struct GpuDevice {
+    open: Arc<dyn Fn() -> Result<Gpu, GpuError> + Send + Sync>,
+    info: DeviceInfo,
+    memory_free: usize,
 }
 
 /// Which device is wanted.
@@ -43,8 +53,8 @@ impl Device {
         let cpu = || Self::Cpu(Arc::new(Pool::new(threads)));
         match wanted {
             Wanted::Cpu => Ok((cpu(), None)),
-            Wanted::Cuda { ordinal } => Ok((Self::Gpu(Gpu::cuda(ordinal)?), None)),
-            Wanted::Auto => match Gpu::cuda(0) {
+            Wanted::Cuda { ordinal } => Ok((Self::Gpu(GpuDevice::cuda(ordinal)?), None)),
+            Wanted::Auto => match GpuDevice::cuda(0) {
                 Ok(gpu) => Ok((Self::Gpu(gpu), None)),
                 Err(reason @ (GpuError::NotBuilt | GpuError::NoDriver | GpuError::NoDevice { .. })) => {
                     Ok((cpu(), Some(Fallback::NoGpu { reason })))
@@ -65,8 +75,31 @@ impl Device {
     pub fn available_memory(&self) -> Option<u64> {
         match self {
             Self::Cpu(_) => kernels::available_memory(),
-            Self::Gpu(gpu) => gpu.memory_free().ok().map(|bytes| bytes as u64),
+            Self::Gpu(gpu) => Some(gpu.memory_free as u64),
         }
+    }
+}
+
+impl GpuDevice {
+    /// The CUDA device with this number.
+    pub fn cuda(ordinal: usize) -> Result<Self, GpuError> {
+        Self::new(move || Gpu::cuda(ordinal))
+    }
+
+    /// Whatever `open` opens; it is opened once here, to ask what it is and what is free on it.
+    pub fn new(open: impl Fn() -> Result<Gpu, GpuError> + Send + Sync + 'static) -> Result<Self, GpuError> {
+        let gpu = open()?;
+        Ok(Self { info: gpu.info().clone(), memory_free: gpu.memory_free()?, open: Arc::new(open) })
+    }
+
+    /// Opens it: a stream of its own, and nothing left of what failed before.
+    pub fn open(&self) -> Result<Gpu, GpuError> {
+        (self.open)()
+    }
+
+    #[must_use]
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 }
 
@@ -75,7 +108,7 @@ impl std::fmt::Display for Device {
         match self {
             Self::Cpu(pool) => write!(f, "cpu, {} threads", pool.threads()),
             Self::Gpu(gpu) => {
-                let info = gpu.info();
+                let info = &gpu.info;
                 let gigabytes = info.memory_bytes as f64 / (1_u64 << 30) as f64;
                 write!(f, "{}, {gigabytes:.0} GiB, CUDA {}", info.name, info.driver)
             }

@@ -1,22 +1,27 @@
 //! From a path to a running engine: open, understand, plan the memory, refuse or allocate, start.
 
-use super::memory::{MemoryError, MemoryPlan};
+use super::blueprint::Blueprint;
+use super::memory::{MemoryError, MemoryKind, MemoryPlan, human};
 use super::rendering::{Naming, renderer};
-use super::{CpuRunner, DefaultDeadlines, Engine, EngineMetrics, Parts, Restart, Runner};
+use super::{DefaultDeadlines, Engine, EngineMetrics, Parts, Restart, Runner};
 use crate::arch::{self, SpecError};
 use crate::catalog::Catalog;
 use crate::checkpoint::{Checkpoint, CheckpointError, Limits};
+use crate::device::Device;
 use crate::domain::ModelInfo;
-use crate::nn::{self, Decoder, DecoderSpec, Quantise, Workspace};
+use crate::nn::{self, Quantise};
 use crate::scheduler::{ConfigError, Scheduler, SchedulerConfig};
 use crate::tokenizer::{Renderer, TokenizerError};
-use kernels::{KvCache, Pool};
+use kernels::gpu::GpuError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Positions in a block of the key-value cache. Small, because each request wastes half a block on average.
 pub const BLOCK_TOKENS: usize = 16;
+
+/// Of what is free on a device, left to models; the rest is for the driver, other programs and fragments.
+const DEVICE_SHARE_PERCENT: u64 = 92;
 
 static EMBEDDED_MODEL: &[u8] = include_bytes!("../../models/embedded/model.gguf");
 
@@ -37,11 +42,20 @@ pub struct LoadOptions {
     pub quantise: Quantise,
     /// Cuts the model's own context; `None` keeps it.
     pub context_tokens: Option<usize>,
-    /// Upper bound of the key-value cache. Less is taken where `running_max` full contexts need less.
-    pub kv_bytes: u64,
+    pub kv_memory: KvMemory,
     /// The name of the card to use instead of the one found by the model's special tokens.
     pub card: Option<String>,
     pub settings: EngineSettings,
+}
+
+/// How much the key-value cache may take. Less is taken where `running_max` full contexts need less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvMemory {
+    AtMost(u64),
+    /// What weights and workspace leave of an equal share of the device, when so many models share it.
+    RestOfDevice {
+        models: usize,
+    },
 }
 
 /// Limits and policy of one engine.
@@ -53,6 +67,8 @@ pub struct EngineSettings {
     pub prefill_chunk_max: usize,
     pub running_max: usize,
     pub waiting_max: usize,
+    /// Whether a GPU sums in one order for every batch. The CPU always does.
+    pub is_batch_invariant: bool,
     /// Share of a step that chat gets while completions could fill it.
     pub chat_share: f32,
     /// Chat that has waited longer competes as a completion.
@@ -64,11 +80,8 @@ pub struct EngineSettings {
 /// A model that was opened and understood, and what it will take; nothing large is allocated yet.
 pub struct Plan {
     options: LoadOptions,
-    checkpoint: Checkpoint,
-    spec: DecoderSpec,
+    blueprint: Blueprint,
     architecture: String,
-    context_tokens: usize,
-    num_blocks: usize,
     parameters: u64,
     memory: MemoryPlan,
 }
@@ -112,19 +125,32 @@ pub enum LoadError {
     Schedule(#[from] ConfigError),
     #[error("no key-value cache: {0}")]
     Cache(#[from] kernels::KvCacheError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    #[error(
+        "{} does not fit on the GPU: {source}. Lower --kv-memory, load with --quantize fp8 or int4, choose a smaller \
+         model, or stop what else uses the GPU (nvidia-smi shows it)",
+        human(*needed_bytes)
+    )]
+    GpuMemory { needed_bytes: u64, source: GpuError },
     #[error("no metrics for a model of this name: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("no thread for the engine: {0}")]
     Thread(std::io::Error),
 }
 
-/// Opens a model and says what loading it will take.
-pub fn plan(source: &Source, options: LoadOptions) -> Result<Plan, LoadError> {
+/// Opens a model: reads its headers, and nothing large.
+pub fn open(source: &Source) -> Result<Checkpoint, CheckpointError> {
     let limits = Limits::default();
-    let checkpoint = match source {
-        Source::Embedded => Checkpoint::from_gguf_bytes("embedded model", EMBEDDED_MODEL, &limits)?,
-        Source::Path(path) => Checkpoint::open(path, &limits)?,
-    };
+    match source {
+        Source::Embedded => Checkpoint::from_gguf_bytes("embedded model", EMBEDDED_MODEL, &limits),
+        Source::Path(path) => Checkpoint::open(path, &limits),
+    }
+}
+
+/// Opens a model and says what loading it on `device` will take.
+pub fn plan(source: &Source, options: LoadOptions, device: &Device) -> Result<Plan, LoadError> {
+    let checkpoint = open(source)?;
     let arch::Recognised { architecture, spec } = arch::recognise(&checkpoint)
         .map_err(|source| LoadError::Spec { path: checkpoint.path().to_owned(), source: Box::new(source) })?;
     let context_tokens = match options.context_tokens {
@@ -133,29 +159,54 @@ pub fn plan(source: &Source, options: LoadOptions) -> Result<Plan, LoadError> {
         }
         asked => asked.unwrap_or(spec.context_tokens),
     };
-    let needs = nn::plan(&checkpoint, &spec, options.quantise)?;
-    let num_blocks = num_blocks(&options, context_tokens, needs.kv_bytes_per_token)?;
-    let kv_tokens = num_blocks * BLOCK_TOKENS;
+    let mut blueprint = Blueprint {
+        device: device.clone(),
+        checkpoint: Arc::new(checkpoint),
+        spec,
+        quantise: options.quantise,
+        step_tokens_max: options.settings.step_tokens_max,
+        running_max: options.settings.running_max,
+        context_tokens,
+        num_blocks: 0,
+        is_batch_invariant: options.settings.is_batch_invariant,
+    };
+    let needs = blueprint.needs()?;
+    let workspace_bytes = blueprint.workspace_bytes();
+    let available_bytes = device.available_memory();
+    let kv_bytes = match options.kv_memory {
+        KvMemory::AtMost(bytes) => bytes,
+        KvMemory::RestOfDevice { models } => {
+            let share = available_bytes.unwrap_or(0) / 100 * DEVICE_SHARE_PERCENT / models.max(1) as u64;
+            share.saturating_sub(needs.weights_bytes).saturating_sub(workspace_bytes)
+        }
+    };
+    blueprint.num_blocks = num_blocks(kv_bytes, &options, context_tokens, needs.kv_bytes_per_token)?;
+    let kv_tokens = blueprint.num_blocks * BLOCK_TOKENS;
     let memory = MemoryPlan {
+        kind: if device.is_gpu() { MemoryKind::Gpu } else { MemoryKind::Host },
         weights_bytes: needs.weights_bytes,
         kv_bytes: kv_tokens as u64 * needs.kv_bytes_per_token,
         kv_tokens,
-        workspace_bytes: Workspace::bytes(&spec, options.settings.step_tokens_max, options.settings.running_max),
-        available_bytes: kernels::available_memory(),
+        workspace_bytes,
+        available_bytes,
     };
-    let context_tokens = context_tokens.min(kv_tokens);
-    let parameters = needs.parameters;
-    Ok(Plan { options, checkpoint, spec, architecture, context_tokens, num_blocks, parameters, memory })
+    blueprint.context_tokens = context_tokens.min(kv_tokens);
+    Ok(Plan { options, blueprint, architecture, parameters: needs.parameters, memory })
 }
 
 /// As many blocks as the setting allows, but no more than every place filled with a whole context would use.
-fn num_blocks(options: &LoadOptions, context_tokens: usize, bytes_per_token: u64) -> Result<usize, MemoryError> {
+fn num_blocks(
+    kv_bytes: u64,
+    options: &LoadOptions,
+    context_tokens: usize,
+    bytes_per_token: u64,
+) -> Result<usize, MemoryError> {
     let block_bytes = bytes_per_token.saturating_mul(BLOCK_TOKENS as u64).max(1);
-    let allowed = usize::try_from(options.kv_bytes / block_bytes).unwrap_or(usize::MAX);
+    let allowed = usize::try_from(kv_bytes / block_bytes).unwrap_or(usize::MAX);
     if allowed == 0 {
-        let tokens = usize::try_from(options.kv_bytes / bytes_per_token.max(1)).unwrap_or(usize::MAX);
+        let tokens = usize::try_from(kv_bytes / bytes_per_token.max(1)).unwrap_or(usize::MAX);
         let block_tokens = BLOCK_TOKENS;
-        return Err(MemoryError::CacheTooSmall { kv_bytes: options.kv_bytes, tokens, block_tokens, block_bytes });
+        return Err(MemoryError::CacheTooSmall { kv_bytes, tokens, block_tokens, block_bytes });
     }
     let useful = context_tokens.div_ceil(BLOCK_TOKENS).saturating_add(1).saturating_mul(options.settings.running_max);
     Ok(allowed.min(useful))
@@ -180,7 +231,7 @@ impl Plan {
 
     /// What prompt and output may have together: the model's context, or less where the cache holds less.
     pub fn context_tokens(&self) -> usize {
-        self.context_tokens
+        self.blueprint.context_tokens
     }
 
     /// What clients may ask of it, from its tokenizer, card and chat template.
@@ -192,12 +243,12 @@ impl Plan {
     fn renderer(&self, catalog: &Catalog) -> Result<Renderer, LoadError> {
         let card = self.options.card.as_deref();
         let naming = Naming { name: &self.options.name, architecture: &self.architecture, card };
-        renderer(&self.checkpoint, catalog, &naming, self.spec.vocab)
+        renderer(&self.blueprint.checkpoint, catalog, &naming, self.blueprint.spec.vocab)
     }
 
     /// What the model itself was made for.
     pub fn model_context_tokens(&self) -> usize {
-        self.spec.context_tokens
+        self.blueprint.spec.context_tokens
     }
 }
 
@@ -205,7 +256,6 @@ impl Plan {
 pub fn load(
     plan: Plan,
     catalog: &Catalog,
-    pool: Arc<Pool>,
     registry: &prometheus::Registry,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Engine, LoadError> {
@@ -213,15 +263,9 @@ pub fn load(
     // Before the weights: what is wrong with a tokenizer should not be found out after a minute of reading.
     let renderer = plan.renderer(catalog)?;
     let total_bytes = plan.memory.weights_bytes;
-    let spec = &plan.spec;
-    let decoder = Decoder::load(&plan.checkpoint, spec.clone(), plan.options.quantise, &mut |done_bytes| {
-        progress(Progress { done_bytes, total_bytes });
-    })?;
-    let EngineSettings { step_tokens_max, running_max, .. } = plan.options.settings;
-    let cache = KvCache::new(spec.layers, plan.num_blocks, BLOCK_TOKENS, spec.kv_heads, spec.head_dim)?;
-    let workspace = Workspace::new(spec, step_tokens_max, running_max);
-    let runner = Box::new(CpuRunner::new(decoder, pool, cache, workspace, running_max));
-    assemble(plan, renderer, Device { runner, restart: Restart::Never }, registry)
+    let runner = plan.blueprint.runner(&mut |done_bytes| progress(Progress { done_bytes, total_bytes }))?;
+    let restart = plan.blueprint.restart();
+    assemble(plan, renderer, Computing { runner, restart }, registry)
 }
 
 /// Starts an engine over a runner that was made for the plan by somebody else.
@@ -233,11 +277,11 @@ pub fn start(
     restart: Restart,
 ) -> Result<Engine, LoadError> {
     let renderer = plan.renderer(catalog)?;
-    assemble(plan, renderer, Device { runner, restart }, registry)
+    assemble(plan, renderer, Computing { runner, restart }, registry)
 }
 
 /// What computes, and what becomes of the engine when it fails.
-struct Device {
+struct Computing {
     runner: Box<dyn Runner>,
     restart: Restart,
 }
@@ -245,11 +289,12 @@ struct Device {
 fn assemble(
     plan: Plan,
     renderer: Renderer,
-    device: Device,
+    computing: Computing,
     registry: &prometheus::Registry,
 ) -> Result<Engine, LoadError> {
-    let Plan { options, spec, architecture, context_tokens, num_blocks, parameters, memory, .. } = plan;
-    let Device { runner, restart } = device;
+    let Plan { options, blueprint, architecture, parameters, memory } = plan;
+    let Blueprint { spec, context_tokens, num_blocks, .. } = blueprint;
+    let Computing { runner, restart } = computing;
     let EngineSettings { step_tokens_max, prefill_chunk_max, running_max, waiting_max, .. } = options.settings;
     let scheduler = Scheduler::new(SchedulerConfig {
         block_tokens: BLOCK_TOKENS,

@@ -2,9 +2,27 @@
 
 use std::fmt;
 
+/// Whose memory is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryKind {
+    Host,
+    Gpu,
+}
+
+impl MemoryKind {
+    /// What makes weights smaller there.
+    fn quantise_advice(self) -> &'static str {
+        match self {
+            Self::Host => "--quantize q8_0",
+            Self::Gpu => "--quantize fp8 or int4",
+        }
+    }
+}
+
 /// Bytes by purpose, next to what the machine has to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
+    pub kind: MemoryKind,
     pub weights_bytes: u64,
     pub kv_bytes: u64,
     /// Tokens that the key-value cache holds.
@@ -18,21 +36,22 @@ pub struct MemoryPlan {
 pub enum MemoryError {
     #[error(
         "the model needs {} ({} weights, {} key-value cache, {} workspace) and {} are available: lower --kv-memory, load \
-         with --quantize q8_0, or choose a smaller model",
+         with {}, or choose a smaller model",
         human(plan.total_bytes()),
         human(plan.weights_bytes),
         human(plan.kv_bytes),
         human(plan.workspace_bytes),
-        human(plan.available_bytes.unwrap_or(0))
+        human(plan.available_bytes.unwrap_or(0)),
+        plan.kind.quantise_advice()
     )]
     DoesNotFit { plan: MemoryPlan },
     #[error(
-        "{models} models need {} together and {} are available: serve fewer, lower --kv-memory, or load with \
-         --quantize q8_0",
+        "{models} models need {} together and {} are available: serve fewer, lower --kv-memory, or load with {}",
         human(*needed_bytes),
-        human(*available_bytes)
+        human(*available_bytes),
+        kind.quantise_advice()
     )]
-    DoNotFitTogether { models: usize, needed_bytes: u64, available_bytes: u64 },
+    DoNotFitTogether { kind: MemoryKind, models: usize, needed_bytes: u64, available_bytes: u64 },
     #[error(
         "a key-value cache of {} holds {tokens} tokens, fewer than one block of {block_tokens}: raise --kv-memory to at \
          least {}",
@@ -61,7 +80,8 @@ pub fn check_together(plans: &[&MemoryPlan]) -> Result<(), MemoryError> {
     let needed_bytes = plans.iter().map(|plan| plan.total_bytes()).fold(0, u64::saturating_add);
     match plans.iter().filter_map(|plan| plan.available_bytes).min() {
         Some(available_bytes) if needed_bytes > available_bytes => {
-            Err(MemoryError::DoNotFitTogether { models: plans.len(), needed_bytes, available_bytes })
+            let kind = plans.first().map_or(MemoryKind::Host, |plan| plan.kind);
+            Err(MemoryError::DoNotFitTogether { kind, models: plans.len(), needed_bytes, available_bytes })
         }
         _ => Ok(()),
     }
@@ -104,6 +124,7 @@ mod tests {
     #[test]
     fn a_plan_that_does_not_fit_is_refused_with_its_numbers() {
         let mut plan = MemoryPlan {
+            kind: MemoryKind::Host,
             weights_bytes: 3 << 30,
             kv_bytes: 1 << 30,
             kv_tokens: 1000,
@@ -115,6 +136,9 @@ mod tests {
             message.contains("4.0 GiB") && message.contains("2.0 GiB") && message.contains("--kv-memory"),
             "{message}"
         );
+        assert!(message.contains("q8_0") && !message.contains("fp8"), "{message}");
+        plan.kind = MemoryKind::Gpu;
+        assert!(plan.check().expect_err("4 GiB into 2").to_string().contains("fp8"));
         plan.available_bytes = Some(8 << 30);
         assert_eq!(plan.check(), Ok(()));
         plan.available_bytes = None;
@@ -124,6 +148,7 @@ mod tests {
     #[test]
     fn models_that_fit_alone_are_refused_where_they_do_not_fit_together() {
         let plan = MemoryPlan {
+            kind: MemoryKind::Host,
             weights_bytes: 3 << 30,
             kv_bytes: 0,
             kv_tokens: 0,

@@ -4,6 +4,7 @@
 //! decides, `sampler` chooses, `tokenizer` speaks. Must not know of HTTP, of wire formats, or of who is asking.
 
 mod batch;
+mod blueprint;
 mod cpu;
 #[cfg(test)]
 mod fake;
@@ -22,12 +23,15 @@ mod supervisor;
 mod tests;
 mod worker;
 
-pub use batch::{Batch, EnteringRow, PackedChunk, RowInput, SampledRow};
+pub use batch::{Batch, EnteringRow, PackedChunk, RowInput, RowSource, SampledRow};
 pub use cpu::CpuRunner;
 pub use handle::{DefaultDeadlines, EngineHandle};
 pub use health::{EngineHealth, HealthFeed};
-pub use load::{Abilities, EngineSettings, LoadError, LoadOptions, Plan, Progress, Source, load, plan, start};
-pub use memory::{MemoryError, MemoryPlan, check_together, human};
+pub use load::{
+    Abilities, BLOCK_TOKENS, EngineSettings, KvMemory, LoadError, LoadOptions, Plan, Progress, Source, load, open,
+    plan, start,
+};
+pub use memory::{MemoryError, MemoryKind, MemoryPlan, check_together, human};
 pub use metrics::EngineMetrics;
 pub use restart::{Restart, RestartPolicy};
 pub use runner::{Collected, MakeRunner, RowResult, Runner, StepError};
@@ -103,7 +107,7 @@ impl Engine {
         };
         let worker = Worker::new(parts.scheduler, device, receiver, tokenizer, settings);
         let name = format!("engine {}", parts.info.name);
-        let notice = DeathNotice(health.clone());
+        let notice = DeathNotice { model: parts.info.name.clone(), health: health.clone() };
         let (ending, ended) = sync_channel(0);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let _ending: std::sync::mpsc::SyncSender<()> = ending;

@@ -7,6 +7,7 @@ use crate::egress::SettingsError;
 use crate::engine::{LoadError, MemoryError};
 use crate::http::TlsFileError;
 use crate::route::RouteError;
+use kernels::gpu::GpuError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 pub enum ServeError {
     #[error("model {name}: {source}")]
     Load { name: String, source: Box<LoadError> },
+    #[error("engine.device: {0}")]
+    Device(GpuError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error(transparent)]

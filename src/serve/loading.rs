@@ -4,12 +4,11 @@
 use super::error::ServeError;
 use crate::catalog::Catalog;
 use crate::config::{self, Config};
-use crate::engine::{self, Engine, EngineSettings, LoadOptions, Plan, Progress, Source};
+use crate::device::{self, Device, Fallback};
+use crate::engine::{self, Engine, EngineSettings, KvMemory, LoadOptions, Plan, Progress, Source};
 use crate::nn::Quantise;
 use indicatif::{ProgressBar, ProgressStyle};
-use kernels::Pool;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the model inside the binary is called.
@@ -29,63 +28,79 @@ pub struct Wanted {
 }
 
 /// Every model the configuration asks for, the embedded one first.
-pub fn wanted(config: &Config) -> Vec<Wanted> {
-    let embedded = config.catalog.is_embedded_served.then(|| embedded(config));
+pub fn wanted(config: &Config, device: &Device) -> Vec<Wanted> {
+    let models = config.models.len() + usize::from(config.catalog.is_embedded_served);
+    let place = Place { device, models };
+    let embedded = config.catalog.is_embedded_served.then(|| embedded(config, &place));
     let configured = config.models.iter().map(|model| Wanted {
         source: Source::Path(model.path.clone()),
         options: LoadOptions {
             name: model.name.clone(),
             quantise: quantise(model.quantise),
             context_tokens: model.context_tokens.map(usize::from),
-            kv_bytes: kv_bytes(model.kv_memory),
+            kv_memory: kv_memory(model.kv_memory, &place),
             card: model.card.clone(),
-            settings: settings(&config.engine),
+            settings: settings(&config.engine, device),
         },
     });
     embedded.into_iter().chain(configured).collect()
 }
 
-fn embedded(config: &Config) -> Wanted {
+/// Where models are loaded, and how many of them.
+struct Place<'a> {
+    device: &'a Device,
+    models: usize,
+}
+
+fn embedded(config: &Config, place: &Place<'_>) -> Wanted {
     Wanted {
         source: Source::Embedded,
         options: LoadOptions {
             name: EMBEDDED_NAME.to_owned(),
             quantise: quantise(config.engine.quantise),
             context_tokens: None,
-            kv_bytes: kv_bytes(config.engine.kv_memory),
+            kv_memory: kv_memory(config.engine.kv_memory, place),
             card: None,
-            settings: settings(&config.engine),
+            settings: settings(&config.engine, place.device),
         },
     }
 }
 
 /// Opens one model and counts what it will take.
-pub fn plan(wanted: Wanted) -> Result<Plan, ServeError> {
+pub fn plan(wanted: Wanted, device: &Device) -> Result<Plan, ServeError> {
     let name = wanted.options.name.clone();
-    engine::plan(&wanted.source, wanted.options).map_err(|source| ServeError::Load { name, source: Box::new(source) })
+    engine::plan(&wanted.source, wanted.options, device)
+        .map_err(|source| ServeError::Load { name, source: Box::new(source) })
 }
 
-/// Loads planned models. They take turns on one pool of threads.
-pub fn load(
-    plans: Vec<Plan>,
-    catalog: &Catalog,
-    config: &config::Engine,
-    registry: &prometheus::Registry,
-) -> Result<Vec<Engine>, ServeError> {
-    let pool = Arc::new(Pool::new(config.threads));
-    plans.into_iter().map(|plan| load_one(plan, catalog, &pool, registry)).collect()
+/// The device that the configuration asks for; says why where it is not the one that was hoped for.
+pub fn device(config: &config::Engine) -> Result<Device, ServeError> {
+    let wanted = match config.device {
+        config::DeviceChoice::Auto => device::Wanted::Auto,
+        config::DeviceChoice::Cpu => device::Wanted::Cpu,
+        config::DeviceChoice::Cuda { ordinal } => device::Wanted::Cuda { ordinal },
+    };
+    let (device, fallback) = Device::open(wanted, config.threads).map_err(ServeError::Device)?;
+    match fallback {
+        Some(Fallback::Unusable { reason }) => {
+            tracing::warn!(%device, %reason, "a GPU is there and cannot be used: the CPU computes");
+        }
+        Some(Fallback::NoGpu { reason }) => tracing::debug!(%device, %reason, "no GPU: the CPU computes"),
+        None => {}
+    }
+    Ok(device)
 }
 
-fn load_one(
-    plan: Plan,
-    catalog: &Catalog,
-    pool: &Arc<Pool>,
-    registry: &prometheus::Registry,
-) -> Result<Engine, ServeError> {
+/// Loads planned models, one after the other.
+pub fn load(plans: Vec<Plan>, catalog: &Catalog, registry: &prometheus::Registry) -> Result<Vec<Engine>, ServeError> {
+    plans.into_iter().map(|plan| load_one(plan, catalog, registry)).collect()
+}
+
+fn load_one(plan: Plan, catalog: &Catalog, registry: &prometheus::Registry) -> Result<Engine, ServeError> {
     let name = plan.name().to_owned();
     let mut display = Display::new(&name, plan.memory().weights_bytes);
     let started = Instant::now();
-    let loaded = engine::load(plan, catalog, Arc::clone(pool), registry, &mut |progress| display.show(progress));
+    let loaded = engine::load(plan, catalog, registry, &mut |progress| display.show(progress));
     display.clear();
     let engine = loaded.map_err(|source| ServeError::Load { name: name.clone(), source: Box::new(source) })?;
     tracing::info!(model = name, load_ms = started.elapsed().as_millis() as u64, "model loaded");
@@ -141,19 +156,44 @@ fn quantise(quantise: config::Quantise) -> Quantise {
     }
 }
 
-/// Memory for keys and values where nobody set it.
+/// Memory for keys and values on the CPU where nobody set it.
 const KV_BYTES: u64 = 512 << 20;
 
-fn kv_bytes(set: Option<config::Bytes>) -> u64 {
-    set.map_or(KV_BYTES, |bytes| bytes.0)
+fn kv_memory(set: Option<config::Bytes>, place: &Place<'_>) -> KvMemory {
+    match (set, place.device) {
+        (Some(bytes), _) => KvMemory::AtMost(bytes.0),
+        (None, Device::Cpu(_)) => KvMemory::AtMost(KV_BYTES),
+        (None, Device::Gpu(_)) => KvMemory::RestOfDevice { models: place.models },
+    }
 }
 
-fn settings(engine: &config::Engine) -> EngineSettings {
+/// Sizes of steps where nobody set them: a GPU needs more rows to be busy.
+struct StepSizes {
+    step_tokens: usize,
+    chunk_tokens: usize,
+    running: usize,
+}
+
+const ON_CPU: StepSizes = StepSizes { step_tokens: 512, chunk_tokens: 256, running: 64 };
+const ON_GPU: StepSizes = StepSizes { step_tokens: 2048, chunk_tokens: 1024, running: 128 };
+
+/// What is not set follows what is: a step has room for every running sequence and for a whole chunk.
+fn step_sizes(engine: &config::Engine, usual: &StepSizes) -> StepSizes {
+    let limit = engine.step_tokens_max.map_or(usize::MAX, usize::from);
+    let chunk_tokens = engine.prefill_chunk_max.map_or(usual.chunk_tokens.min(limit), usize::from);
+    let running = engine.running_max.map_or(usual.running.min(limit), usize::from);
+    let step_tokens = engine.step_tokens_max.map_or(usual.step_tokens.max(chunk_tokens).max(running), usize::from);
+    StepSizes { step_tokens, chunk_tokens, running }
+}
+
+fn settings(engine: &config::Engine, device: &Device) -> EngineSettings {
+    let sizes = step_sizes(engine, if device.is_gpu() { &ON_GPU } else { &ON_CPU });
     EngineSettings {
-        step_tokens_max: engine.step_tokens_max.get(),
-        prefill_chunk_max: engine.prefill_chunk_max.get(),
-        running_max: engine.running_max.get(),
+        step_tokens_max: sizes.step_tokens,
+        prefill_chunk_max: sizes.chunk_tokens,
+        running_max: sizes.running,
         waiting_max: engine.waiting_max.get(),
+        is_batch_invariant: engine.is_batch_invariant,
         chat_share: engine.chat_share as f32,
         promote_after: engine.promote_after,
         completion_deadline: engine.completion_deadline,

@@ -15,7 +15,7 @@ mod signals;
 pub use banner::count;
 pub use error::ServeError;
 pub use gitlab::{KeysByEgress, docs_index, egress};
-pub use loading::{EMBEDDED_NAME, Wanted, load, plan, wanted};
+pub use loading::{EMBEDDED_NAME, Wanted, device, load, plan, wanted};
 pub use logging::start as start_logging;
 pub use readiness::keep_ready;
 
@@ -156,13 +156,16 @@ fn routes(engines: &[Engine], config: &Config) -> Result<Routes, ServeError> {
 
 fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engine>, ServeError> {
     let catalog = Catalog::load(config.catalog.cards_dir.as_deref())?;
-    let plans = wanted(config).into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+    let device = device(&config.engine)?;
+    tracing::info!(%device, "models are computed here");
+    let plans = wanted(config, &device).into_iter().map(|wanted| plan(wanted, &device));
+    let plans = plans.collect::<Result<Vec<_>, _>>()?;
     for plan in &plans {
         tracing::info!(model = plan.name(), memory = %plan.memory(), "memory plan");
         warn_of_short_context(plan);
     }
     engine::check_together(&plans.iter().map(Plan::memory).collect::<Vec<_>>())?;
-    load(plans, &catalog, &config.engine, registry)
+    load(plans, &catalog, registry)
 }
 
 /// A cache that holds less than one full context shortens the context: said, because clients will meet the limit.

@@ -5,11 +5,12 @@ use futures::StreamExt;
 use futures::future::join_all;
 use kernels::Pool;
 use sconce::catalog::Catalog;
+use sconce::device::Device;
 use sconce::domain::{
     CacheSalt, CallId, Class, Event, FinishReason, Generate, GenerateError, Job, Prompt, SamplingParams, SessionKey,
     StopRules,
 };
-use sconce::engine::{Engine, EngineSettings, LoadError, LoadOptions, Source, load, plan};
+use sconce::engine::{Engine, EngineSettings, KvMemory, LoadError, LoadOptions, Source, load, plan};
 use sconce::nn::Quantise;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -35,13 +36,14 @@ fn options(shape: Shape) -> LoadOptions {
         name: "tiny".to_owned(),
         quantise: Quantise::None,
         context_tokens: None,
-        kv_bytes: shape.kv_bytes,
+        kv_memory: KvMemory::AtMost(shape.kv_bytes),
         card: None,
         settings: EngineSettings {
             step_tokens_max: shape.step_tokens_max,
             prefill_chunk_max: shape.prefill_chunk_max,
             running_max: shape.running_max,
             waiting_max: 300,
+            is_batch_invariant: true,
             chat_share: 0.125,
             promote_after: Duration::from_secs(600),
             completion_deadline: Duration::from_secs(600),
@@ -52,10 +54,13 @@ fn options(shape: Shape) -> LoadOptions {
 
 fn engine(shape: Shape) -> Engine {
     let source = Source::Path("models/golden/checkpoints/llama3".into());
-    let plan = plan(&source, options(shape)).expect("a golden checkpoint");
-    let pool = Arc::new(Pool::new(NonZeroUsize::new(shape.threads).expect("above 0")));
+    let plan = plan(&source, options(shape), &cpu(shape.threads)).expect("a golden checkpoint");
     let catalog = Catalog::load(None).expect("embedded cards");
-    load(plan, &catalog, pool, &prometheus::Registry::new(), &mut |_| {}).expect("loads")
+    load(plan, &catalog, &prometheus::Registry::new(), &mut |_| {}).expect("loads")
+}
+
+fn cpu(threads: usize) -> Device {
+    Device::Cpu(Arc::new(Pool::new(NonZeroUsize::new(threads).expect("above 0"))))
 }
 
 /// A small generator, so that schedules are random and the same on every run.
@@ -223,13 +228,15 @@ fn n_answers_end_for_n_requests_on_a_small_cache() {
 #[test]
 fn a_model_that_does_not_fit_is_refused_with_numbers() {
     let source = Source::Path("models/golden/checkpoints/llama3".into());
-    let too_small = plan(&source, LoadOptions { kv_bytes: 100, ..options(ROOMY) });
+    let cpu = cpu(1);
+    let too_small = plan(&source, LoadOptions { kv_memory: KvMemory::AtMost(100), ..options(ROOMY) }, &cpu);
     assert!(matches!(too_small, Err(LoadError::Memory(_))));
-    let too_long = plan(&source, LoadOptions { context_tokens: Some(1 << 24), ..options(ROOMY) });
+    let too_long = plan(&source, LoadOptions { context_tokens: Some(1 << 24), ..options(ROOMY) }, &cpu);
     let message = too_long.err().expect("longer than the model").to_string();
     assert!(message.contains("16777216"), "{message}");
-    let huge = LoadOptions { kv_bytes: 1 << 60, ..options(Shape { running_max: 1 << 40, ..ROOMY }) };
-    let plan = plan(&source, huge).expect("planning allocates nothing");
+    let running = Shape { running_max: 1 << 40, ..ROOMY };
+    let huge = LoadOptions { kv_memory: KvMemory::AtMost(1 << 60), ..options(running) };
+    let plan = plan(&source, huge, &cpu).expect("planning allocates nothing");
     assert!(plan.memory().check().is_err(), "{}", plan.memory());
 }
 

@@ -6,7 +6,8 @@ use super::support::gitlab::tokens::{INSTANCE_ID, USER_ID};
 use super::{documentation, identifier, resolver, review};
 use kernels::Pool;
 use sconce::catalog::Catalog;
-use sconce::engine::{Engine, EngineSettings, LoadOptions, Source, load, plan};
+use sconce::device::Device;
+use sconce::engine::{Engine, EngineSettings, KvMemory, LoadOptions, Source, load, plan};
 use sconce::feature::prompts::all;
 use sconce::nn::Quantise;
 use serde_json::{Value, json};
@@ -19,23 +20,24 @@ fn embedded() -> Engine {
         name: "sconce".to_owned(),
         quantise: Quantise::None,
         context_tokens: None,
-        kv_bytes: 64 << 20,
+        kv_memory: KvMemory::AtMost(64 << 20),
         card: None,
         settings: EngineSettings {
             step_tokens_max: 512,
             prefill_chunk_max: 256,
             running_max: 16,
             waiting_max: 64,
+            is_batch_invariant: true,
             chat_share: 0.25,
             promote_after: Duration::from_secs(2),
             completion_deadline: Duration::from_secs(600),
             chat_deadline: Duration::from_secs(600),
         },
     };
-    let plan = plan(&Source::Embedded, options).expect("the embedded model");
-    let pool = Arc::new(Pool::new(NonZeroUsize::new(2).expect("above 0")));
+    let device = Device::Cpu(Arc::new(Pool::new(NonZeroUsize::new(2).expect("above 0"))));
+    let plan = plan(&Source::Embedded, options, &device).expect("the embedded model");
     let catalog = Catalog::load(None).expect("embedded cards");
-    load(plan, &catalog, pool, &prometheus::Registry::new(), &mut |_| {}).expect("loads")
+    load(plan, &catalog, &prometheus::Registry::new(), &mut |_| {}).expect("loads")
 }
 
 async fn ask(gateway: &Gateway, path: &str, body: &Value) -> String {

@@ -38,7 +38,7 @@ fn later_layers_win_and_are_named() {
     let resolution = resolve_with(environment, Some(toml), &[Flag::new("--threads", "engine.threads", "4")]);
     let config = resolution.config.expect("valid");
     assert_eq!((config.engine.threads.get(), config.engine.kv_memory), (4, Bytes(128 << 20)));
-    assert_eq!(config.engine.running_max.get(), 3);
+    assert_eq!(config.engine.running_max.map(usize::from), Some(3));
     let origin = |key: &str| {
         let row = resolution.report.settings.iter().find(|row| row.key == key);
         row.expect("every key is reported").origin.clone()
@@ -96,7 +96,10 @@ fn wrong_values_name_the_place() {
     check_problem("[engine]\nchat_share = 1.5\n", &["1.5"]);
     check_problem("[engine]\nkv_memory = \"0\"\n", &["1MiB"]);
     check_problem("[engine]\nkv_memory = \"lots\"\n", &["\"lots\"", "512MiB"]);
-    check_problem("[engine]\nrunning_max = 600\n", &["engine.running_max is 600", "engine.step_tokens_max of 512"]);
+    check_problem(
+        "[engine]\nrunning_max = 600\nstep_tokens_max = 512\n",
+        &["engine.running_max is 600", "engine.step_tokens_max of 512"],
+    );
     check_problem("[server]\nlisten = \"example.com:80\"\n", &["example.com:80"]);
     check_problem("[server]\nlisten = 5052\n", &["is 5052", "127.0.0.1:5052"]);
     check_problem("[auth]\nkeys = \"sk-secret\"\n", &["auth.keys", "hidden"]);
