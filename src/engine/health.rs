@@ -129,12 +129,16 @@ impl HealthFeed {
 }
 
 /// Lies on the engine's thread, and says so when a panic ends it.
-pub(super) struct DeathNotice(pub(super) HealthCell);
+pub(super) struct DeathNotice {
+    pub(super) model: String,
+    pub(super) health: HealthCell,
+}
 
 impl Drop for DeathNotice {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.set(EngineHealth::Failed { last_error: "the engine's thread panicked".to_owned() });
+            tracing::error!(model = self.model, "the engine's thread has ended");
+            self.health.set(EngineHealth::Failed { last_error: "the engine's thread panicked".to_owned() });
         }
     }
 }

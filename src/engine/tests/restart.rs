@@ -249,12 +249,12 @@ fn who_waits_is_sent_away_when_the_first_attempt_fails() {
     let mut failing = Failing::new(1, (1, Fault::Collect));
     let mut answers: Vec<Answer> = (0..5).map(|_| failing.bench.ask(Ask::default())).collect();
     failing.fail();
-    let waiting = answers.iter_mut().map(Answer::collect).filter(Vec::is_empty).count();
-    assert!(waiting > 0, "somebody waits, or this test would prove nothing");
-    let mut waiting = failing.bench.ask(Ask::default());
-    failing.bench.turn();
-    assert_eq!(down(&mut waiting).0, REFUSED);
+    assert_eq!(failing.bench.metrics.running_and_waiting(), (0, 4), "the others wait for the first one's prefix");
+    assert_eq!(down(&mut answers[0]).0, CUT_OFF);
     failing.attempt(Duration::from_secs(1), None);
+    for answer in &mut answers[1..] {
+        assert_eq!(down(answer), (REFUSED, Some(Duration::from_secs(7))));
+    }
     assert_eq!(failing.bench.metrics.running_and_waiting(), (0, 0));
     failing.attempt(Duration::from_secs(2), Some(None));
     failing.assert_sound();
@@ -357,7 +357,7 @@ fn a_thread_that_panics_leaves_a_notice() {
     let metrics = EngineMetrics::register(&prometheus::Registry::new(), "fake").expect("fresh registry");
     let health = HealthCell::new(metrics.healthy.clone());
     let check = |panics: bool, expected: &EngineHealth| {
-        let notice = DeathNotice(health.clone());
+        let notice = DeathNotice { model: "fake".to_owned(), health: health.clone() };
         let thread = std::thread::spawn(move || {
             let _notice = notice;
             assert!(!panics, "asked to panic");

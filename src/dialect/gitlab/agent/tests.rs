@@ -137,6 +137,9 @@ fn errors_are_said_in_words_that_gitlab_knows() {
     check(small, "prompt is too long: 9 tokens > 8 maximum", false);
     check(GenerateError::QueueFull { waiting: 9, waiting_max: 9, retry_after }, "overloaded_error", true);
     check(GenerateError::ShuttingDown, "overloaded_error", true);
+    let down = |retry_after| GenerateError::EngineDown { model: model(), cause: "it failed", retry_after };
+    check(down(Some(retry_after)), "overloaded_error", true);
+    check(down(None), "coder is not available: it failed", false);
     let phase = "it was waiting";
     check(
         GenerateError::DeadlineExceeded { deadline: Duration::from_secs(2), phase, retry_after },
