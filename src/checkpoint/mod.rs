@@ -9,6 +9,7 @@ mod folder;
 mod gguf;
 mod limits;
 mod metadata;
+mod random;
 mod safetensors;
 mod source;
 mod tensor_type;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use error::{CheckpointError, HeaderError, MetadataError};
 pub use limits::Limits;
 pub use metadata::{Array, Metadata, Value};
+pub use random::{Noise, RandomTensor};
 pub use source::ModelBytes;
 pub use tensor_type::TensorType;
 

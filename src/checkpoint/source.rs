@@ -1,5 +1,5 @@
-//! Where bytes come from: memory we own, or a file read with positioned reads (never mapped: a mapped file that
-//! shrinks is a crash), and a cursor over the header that trusts no length.
+//! Where bytes come from: memory we own, a file read with positioned reads (never mapped: a mapped file that shrinks
+//! is a crash), or a block of noise that repeats; and a cursor over the header that trusts no length.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -53,6 +53,8 @@ impl From<Arc<[u8]>> for ModelBytes {
 pub(super) enum Source {
     Memory(ModelBytes),
     File { file: File, bytes: u64 },
+    /// One block over and over, `bytes` in all: noise as large as is wanted.
+    Tiled { block: Arc<[u8]>, bytes: u64 },
 }
 
 impl Source {
@@ -65,7 +67,7 @@ impl Source {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Memory(memory) => memory.as_slice().len() as u64,
-            Self::File { bytes, .. } => *bytes,
+            Self::File { bytes, .. } | Self::Tiled { bytes, .. } => *bytes,
         }
     }
 
@@ -85,6 +87,16 @@ impl Source {
             Self::File { file, .. } => {
                 let mut bytes = vec![0; len];
                 file.read_exact_at(&mut bytes, offset)?;
+                Ok(Cow::Owned(bytes))
+            }
+            Self::Tiled { block, .. } => {
+                let mut bytes = Vec::with_capacity(len);
+                let mut start = (offset % block.len() as u64) as usize;
+                while bytes.len() < len {
+                    let end = block.len().min(start + len - bytes.len());
+                    bytes.extend_from_slice(&block[start..end]);
+                    start = 0;
+                }
                 Ok(Cow::Owned(bytes))
             }
         }
