@@ -5,6 +5,7 @@
 
 pub mod arch;
 pub mod auth;
+pub mod bench;
 pub mod catalog;
 pub mod certificate;
 pub mod checkpoint;

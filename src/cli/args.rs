@@ -1,6 +1,6 @@
 //! The command line as clap reads it, with the help a person reads.
 
-use super::docs;
+use super::{bench, docs};
 use crate::config::Flag;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ Examples:
   sconce chat \"what does Box<dyn Fn()> do?\" ask one question
   sconce check-config                       see every setting and where it came from
   sconce doctor --gitlab https://gitlab.example.com   find out why GitLab and sconce do not talk
+  sconce bench engine                       measure how fast models are on this machine
 
 Settings come from defaults, then the file (--config or SCONCE_CONFIG), then the
 environment (SCONCE__SECTION__KEY), then flags; the later wins.
@@ -110,6 +111,9 @@ pub enum Verb {
     /// Import documentation for the chat to look into
     #[command(subcommand, after_help = docs::HELP)]
     Docs(docs::DocsVerb),
+    /// Measure how fast this machine is
+    #[command(subcommand)]
+    Bench(bench::BenchVerb),
     /// Make API keys
     #[command(subcommand, after_help = KEY_HELP)]
     Key(KeyVerb),
@@ -327,7 +331,7 @@ fn model_name(path: &Path) -> String {
     name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().replace(' ', "-"))
 }
 
-fn set_flags<const N: usize>(all: [(&'static str, &'static str, &Option<String>); N]) -> Vec<Flag> {
+pub fn set_flags<const N: usize>(all: [(&'static str, &'static str, &Option<String>); N]) -> Vec<Flag> {
     let set = all.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.as_ref()?)));
     set.map(|(flag, key, value)| Flag::new(flag, key, value)).collect()
 }

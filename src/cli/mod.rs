@@ -2,6 +2,7 @@
 //! wrong into one message and an exit code.
 
 mod args;
+mod bench;
 mod chat;
 mod complete;
 mod conversation;
@@ -46,6 +47,7 @@ fn dispatch(verb: Verb) -> Result<(), CliError> {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Token(TokenVerb::Inspect(args)) => token::run(&args),
         Verb::Docs(verb) => docs::run(&verb),
+        Verb::Bench(verb) => bench::run(&verb),
         Verb::Key(KeyVerb::New { name }) => new_key(&name),
         Verb::Completions { shell } => completions(shell),
         Verb::Version => Ok(output::print(&format!("sconce {}\n", env!("CARGO_PKG_VERSION")))?),
