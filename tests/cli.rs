@@ -85,6 +85,35 @@ fn lists_models() {
 }
 
 #[test]
+fn measures_a_shape_without_its_weights() {
+    let quick = ["bench", "engine", "--device", "cpu", "--threads", "2", "--context", "20", "--prefill", "20"];
+    let tiny = [&quick[..], &["--random", "tiny", "--batch", "2,1", "--steps", "3", "--repeat", "1"]].concat();
+    check(&tiny, 0, &["tiny: random weights of seed 1, 115.3 k parameters, BF16", "PREFILL", "OF F32 RATE", "BATCH"]);
+    let output = sconce(&[&tiny[..], &["--quantise", "q8_0", "--json"]].concat(), &[], "");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("nothing but JSON");
+    assert_eq!((&report["bench"], &report["model"]["weight_type"]), (&"engine".into(), &"Q8_0".into()));
+    assert_eq!(report["settings"]["batches"], serde_json::json!([1, 2]));
+    assert_eq!(report["decode"][1]["batch"], 2);
+    assert!(report["decode"][1]["tokens_per_s"]["median"].as_f64() > Some(0.0), "{report}");
+    assert!(report["decode"][1]["host_us_per_step"].is_null(), "{report}");
+}
+
+#[test]
+fn a_bench_that_cannot_be_is_explained() {
+    let bench = |arguments: &[&str], code: i32, parts: &[&str]| {
+        check(&[&["bench", "engine"], arguments].concat(), code, parts);
+    };
+    bench(&["--random", "gpt-5"], 2, &["gpt-5", "qwen2.5-coder-0.5b", "llama-3.1-8b"]);
+    bench(&["--random", "tiny", "--embedded"], 2, &["cannot be used with"]);
+    bench(&["--batch", "4,0"], 2, &["--batch", "0", "1..=1024"]);
+    bench(&["--repeat", "0"], 2, &["--repeat", "1..=10000"]);
+    bench(&["--quantize", "q2"], 2, &["q2", "q8_0", "int4"]);
+    bench(&["--random", "tiny", "--context", "1020"], 2, &["1020", "1024", "--context", "32 steps"]);
+    bench(&["--random", "tiny", "--device", "cpu", "--quantize", "fp8"], 4, &["fp8", "none and q8_0"]);
+    bench(&["--model", "/nowhere/model.gguf"], 4, &["cannot read /nowhere/model.gguf"]);
+}
+
+#[test]
 fn settings_say_where_they_come_from() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = written(folder.path(), "sconce.toml", b"[engine]\nrunning_max = 7\n");

@@ -46,9 +46,13 @@ impl Platform for CpuPlatform {
     }
 
     fn measure(&mut self, model: &Model) -> Result<Ceilings, BenchError> {
-        let meter = ceiling::Meter::new(self.effort.meter_bytes);
-        let read = median((0..meter.windows()).map(|window| meter.read(&self.pool, window)).collect());
         let needs = nn::plan(&model.checkpoint, &model.spec, model.quantise)?;
+        // The buffer is gone before the model is loaded, but a small machine must have room for it too.
+        let spare_bytes = kernels::available_memory().map_or(u64::MAX, |bytes| bytes / 4);
+        let meter_bytes = self.effort.meter_bytes.min(usize::try_from(spare_bytes).unwrap_or(usize::MAX));
+        let meter = ceiling::Meter::new(meter_bytes);
+        let read = median((0..meter.windows()).map(|window| meter.read(&self.pool, window)).collect());
+        drop(meter);
         // Blocks of integers are multiplied as integers, all else as f32.
         let (kind, rate): (_, fn(&Pool) -> f64) = match kernels::quantises(needs.weight_type) {
             true => ("int8", ceiling::int8_rate),

@@ -86,7 +86,8 @@ fn a_tiny_model_is_measured_from_end_to_end() {
         let report = report.expect("a tiny model fits everywhere");
         assert_eq!((report.model.weight_type.as_str(), report.ceilings.arithmetic.kind), (weight_type, kind));
         assert_eq!((report.model.parameters, report.model.random_seed), (115_264, Some(1)));
-        assert_eq!(report.model.traffic.kv_bytes_per_token, 2 * 2 * 32 * 4);
+        // Keys and values of two layers of 32 values in f32, and the share of a block's alignment.
+        assert!((512..=520).contains(&report.model.traffic.kv_bytes_per_token));
         assert_eq!(report.device.threads, Some(2));
         assert_eq!(report.decode.iter().map(|decoded| decoded.batch).collect::<Vec<_>>(), [1, 3]);
         for decoded in &report.decode {
@@ -246,21 +247,22 @@ fn counting(depth: usize, fail_at: Option<(usize, Failure)>) -> Counting {
 fn as_many_steps_are_in_flight_as_the_device_takes_and_all_they_read_was_written() {
     for depth in [0, 1, 2] {
         let mut platform = counting(depth, None);
-        let (report, _) = bench(&model("tiny"), &settings(), &mut platform);
+        // An odd number of runs: the one in the middle is the same for every figure.
+        let (report, _) = bench(&model("tiny"), &Settings { repeats: 3, ..settings() }, &mut platform);
         let report = report.expect("nothing can fail");
         let seen = platform.seen.lock().expect("nobody panicked");
         assert_eq!(seen.in_flight_max, depth + 1);
         assert_eq!(report.depth_steps, depth);
-        // Three prefills of 70 in three chunks, a context of 40 in two, its three blocks for the others, and three
-        // runs of five steps of one and of three sequences.
-        assert_eq!(seen.steps, 3 * 3 + 2 + 3 + 3 * 5 * 2);
-        assert_eq!(seen.rows, 3 * 70 + 40 + 3 + 3 * 5 * (1 + 3));
+        // Four prefills of 70 in three chunks, a context of 40 in two, its three blocks for the others, and four runs
+        // of five steps of one and of three sequences.
+        assert_eq!(seen.steps, 4 * 3 + 2 + 3 + 4 * 5 * 2);
+        assert_eq!(seen.rows, 4 * 70 + 40 + 3 + 4 * 5 * (1 + 3));
         assert_eq!(seen.copies_max, 2);
         // Nobody waited and the device was never busy: all the time was the host's.
         for decoded in &report.decode {
             let step = decoded.batch as f64 / decoded.tokens_per_second.median;
             let host = decoded.host_seconds_per_step.expect("the runner tells");
-            assert!((host / step - 1.0).abs() < 1e-3 && decoded.device_idle_share == Some(1.0), "{host} of {step}");
+            assert!((host / step - 1.0).abs() < 1e-6 && decoded.device_idle_share == Some(1.0), "{host} of {step}");
         }
         let bytes: Vec<f64> = report.decode.iter().map(|decoded| decoded.step_bytes).collect();
         assert_eq!(bytes, [900.0 + 425.0, 900.0 + 3.0 * 425.0]);
@@ -277,9 +279,9 @@ fn host_and_device_times_are_shares_of_the_wall() {
         waited,
         busy,
     };
-    let told = run(Some(Duration::from_millis(80)), Some(Duration::from_millis(90)));
+    let told = run(Some(Duration::from_millis(80)), Some(Duration::from_millis(75)));
     assert_eq!(told.host_seconds_per_step(), Some(0.005));
-    assert_eq!(told.device_idle_share(), Some(0.1));
+    assert_eq!(told.device_idle_share(), Some(0.25));
     assert_eq!((run(None, None).host_seconds_per_step(), run(None, None).device_idle_share()), (None, None));
 }
 
@@ -467,13 +469,14 @@ fn people_find_a_header_and_two_tables() {
 machine   A Processor, 2 cores, 24.0 GiB of memory, linux x86_64, sconce 0.1.0
 device    cpu, 2 threads, avx2
 measured  read 20.0 GB/s, int8 1000 G operations/s
-model     tiny: random weights of seed 1, 494.0 M parameters, Q8_0 (500.0 MiB, 500.0 MiB of it read by every step), loaded in 1.5 s
-workload  512 tokens of context (24.0 KiB of keys and values in F32 each), 32 steps; medians of 5 runs (least to most)
+model     tiny: random weights of seed 1, 494.0 M parameters, Q8_0, loaded in 1.5 s
+memory    500.0 MiB of weights, 500.0 MiB of them read by every step; 24.0 KiB of keys and values (F32) per token
+workload  512 tokens of context, 32 steps; medians of 5 runs (least..most)
 
 PREFILL  TOKENS/S               FIRST TOKEN MS              OF INT8 RATE
     512      1000  (900..1100)             500  (450..550)           80%
 
-BATCH  TOKENS/S              EACH  P50 MS  P99 MS  MB/STEP  BOUND  OF BOUND   BOUND BY  HOST US  IDLE
+BATCH  TOKENS/S               EACH  P50 MS  P99 MS  MB/STEP  BOUND  OF BOUND   BOUND BY  HOST US  IDLE
     4       100  (90.0..110)  25.0    40.0    50.0    600.0    125       80%  bandwidth        -     -
     4       100  (90.0..110)  25.0    40.0    50.0    600.0    125       80%  bandwidth       30   25%
 ";

@@ -27,8 +27,9 @@ fn header(report: &Report) -> String {
         "machine   {cpu}, {} cores{memory}, {}, sconce {}\n\
          device    {}{threads}, {}{ahead}\n\
          measured  {} {:.1} GB/s, {} {:.0} G operations/s\n\
-         model     {}: {weights}, {} parameters, {} ({}, {} of it read by every step), loaded in {:.1} s\n\
-         workload  {} tokens of context ({} of keys and values in {} each), {} steps; medians of {} runs (least to most)\n",
+         model     {}: {weights}, {} parameters, {}, loaded in {:.1} s\n\
+         memory    {} of weights, {} of them read by every step; {} of keys and values ({}) per token\n\
+         workload  {} tokens of context, {} steps; medians of {} runs (least..most)\n",
         machine.cores,
         machine.system,
         machine.version,
@@ -41,12 +42,12 @@ fn header(report: &Report) -> String {
         model.name,
         count(model.parameters),
         model.weight_type,
+        model.load.as_secs_f64(),
         human(model.weights_bytes),
         human(model.traffic.streamed_bytes),
-        model.load.as_secs_f64(),
-        settings.context_tokens,
         human(model.traffic.kv_bytes_per_token),
         model.kv_type,
+        settings.context_tokens,
         settings.decode_steps,
         settings.repeats,
     )
