@@ -9,11 +9,15 @@ reference_flags=(--device cpu)
 kernel_test_flags=()
 # One line a run: its name, then the arguments behind `sconce bench engine`.
 bench_runs=(
-    "qwen2.5-coder-1.5b --random qwen2.5-coder-1.5b"
-    "qwen2.5-coder-7b --random qwen2.5-coder-7b"
-    "mistral-7b --random mistral-7b"
+    "7b-bf16 --random qwen2.5-coder-7b --batch 1,16,128 --context 2048 --prefill 2048"
+    "7b-fp8 --random qwen2.5-coder-7b --quantize fp8 --batch 1,16 --context 2048 --prefill 2048"
+    "7b-int4 --random qwen2.5-coder-7b --quantize int4 --batch 1,16 --context 2048 --prefill 2048"
+    "1.5b-bf16 --random qwen2.5-coder-1.5b --batch 1,16 --context 2048 --prefill 2048"
+    "mistral-7b-bf16 --random mistral-7b --batch 100 --context 700 --prefill 700"
 )
 bench_flags=(--device cuda)
+# Seconds that one run may take, so that one which hangs leaves time for the others.
+bench_run_limit=90
 # Seconds; the sum is below ten minutes.
 declare -A limits=([machine]=20 [kernels]=150 [tokens]=120 [bench]=290)
 parts=(machine kernels tokens bench)
@@ -152,12 +156,12 @@ part_bench() {
         read -r name arguments <<<"$run"
         echo "-- $name"
         # shellcheck disable=SC2086  # the arguments of a run are words
-        if "$binary" bench engine "${bench_flags[@]}" $arguments --json >"$logs/bench.part"; then
+        if timeout --foreground --kill-after=5 "$bench_run_limit" \
+            "$binary" bench engine "${bench_flags[@]}" $arguments --json >"$logs/bench.part"; then
             num_done=$((num_done + 1))
             mv "$logs/bench.part" "$logs/bench.$name.json"
-            cat "$logs/bench.$name.json"
         else
-            echo "$name failed"
+            echo "$name failed with status $?"
             status=1
         fi
         note "$num_done of ${#bench_runs[@]} runs"
@@ -200,6 +204,36 @@ json_string() {
     text=${text//\"/\\\"}
     text=$(printf '%s' "$text" | tr '\000-\037' ' ')
     printf '"%s"' "$text"
+}
+
+# The figures of every run that ended, in one table.
+print_figures() {
+    [ -n "$(find "$logs" -name 'bench.*.json')" ] || return
+    python3 - "$logs"/bench.*.json <<'PYTHON' || echo "the figures could not be read: see $logs/bench.*.json"
+import json, os, sys
+
+def show(value, form, scale=1):
+    return "-" if value is None else format(value * scale, form)
+
+line = "{:18}{:>12}{:>10}{:>10}{:>9}{:>8}".format
+print()
+print(line("run", "what", "tokens/s", "of best", "host us", "idle"))
+for path in sys.argv[1:]:
+    found = json.load(open(path))
+    name = os.path.basename(path).removeprefix("bench.").removesuffix(".json")
+    for row in found["decode"]:
+        print(line(name, f"batch {row['batch']}", show(row["tokens_per_s"]["median"], ".0f"),
+                   show(row["share_of_bound"], ".0%"), show(row["host_us_per_step"], ".0f"),
+                   show(row["device_idle_share"], ".0%")))
+    prefill = found["prefill"]
+    first = show(prefill["time_to_first_token_ms"]["median"], ".1f")
+    print(line(name, f"{prefill['tokens']} prompt", show(prefill["tokens_per_s"]["median"], ".0f"),
+               show(prefill["share_of_arithmetic"], ".0%"), "", ""), f" first token after {first} ms")
+device = found["device"]
+print(f"\nmeasured in the last run: "
+      f"{show(device['bandwidth_bytes_per_s'], '.0f', 1e-9)} GB/s {device['bandwidth_kind']}, "
+      f"{show(device['arithmetic_operations_per_s'], '.1f', 1e-12)} T operations/s in {device['arithmetic_kind']}")
+PYTHON
 }
 
 # What a command printed as JSON goes in as it is.
@@ -285,13 +319,14 @@ for name in ${only//,/ }; do
         *) echo "gpu_check: there is no part $name; parts are ${parts[*]}" >&2; exit 2 ;;
     esac
 done
-rm -f "$logs"/*.note "$logs"/tokens.json "$logs"/bench.*.json
+rm -f "$logs"/*.note "$logs"/tokens.json "$logs"/bench.*
 forwarded=(--binary "$binary" --kernel-tests "$kernel_tests" --model "$served_model" --logs "$logs")
 rows=()
 failed=0
 for name in "${parts[@]}"; do
     case ",${only:-$name}," in *",$name,"*) run_part "$name" ;; esac
 done
+print_figures
 print_table
 [ -z "$json" ] || write_json
 exit "$failed"
