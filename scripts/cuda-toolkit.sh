@@ -21,8 +21,8 @@ is wrong with the toolkit or its folder.
 TEXT
 }
 
-# The packages, in one place. nvcc finds crt and nvvm beside itself; the runtime gives the headers it includes by itself.
-# Left out on purpose: cccl, which plain kernels do not need (but cuda_fp16.h and cuda_bf16.h do), and every library.
+# The packages, in one place. nvcc finds crt and nvvm beside itself; the runtime gives the headers that it includes
+# unasked. Left out on purpose: cccl, which plain kernels do not need (but cuda_fp16.h and cuda_bf16.h do), and every library.
 packages() {
     cat <<'TEXT'
 nvidia-cuda-nvcc==13.0.88 --hash=sha256:56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03
@@ -60,7 +60,8 @@ check_machine() {
     command -v g++ >/dev/null ||
         unavailable "there is no g++, which nvcc needs beside itself" "Debian, Ubuntu: apt-get install g++"
     command -v python3 >/dev/null ||
-        unavailable "there is no python3, which fetches the packages" "Debian, Ubuntu: apt-get install python3 python3-venv"
+        unavailable "there is no python3, which fetches the packages" \
+            "Debian, Ubuntu: apt-get install python3 python3-venv"
 }
 
 # Leaves the command in `pip`: the one of python3, or of a throw-away environment where python3 comes without.

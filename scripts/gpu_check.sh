@@ -6,7 +6,8 @@ set -uo pipefail
 # What to run. Everything that depends on the program's own flags is here.
 device_flags=(--device cuda)
 reference_flags=(--device cpu)
-kernel_test_flags=()
+# Only what runs on the device: other tests of the crate pass without one.
+kernel_test_flags=(gpu::)
 # One line a run: its name, then the arguments behind `sconce bench engine`.
 bench_runs=(
     "7b-bf16 --random qwen2.5-coder-7b --batch 1,16,128 --context 2048 --prefill 2048"
