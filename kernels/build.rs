@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     for path in ["build.rs", "cuda", "emulate"] {
-        println!("cargo:rerun-if-changed={path}");
+        println!("cargo::rerun-if-changed={path}");
     }
     #[cfg(feature = "emulate")]
     emulation::build();
     #[cfg(feature = "cuda")]
     if let Err(message) = cubins::build() {
-        println!("cargo:error={message}");
+        println!("cargo::error={message}");
     }
 }
 
@@ -33,7 +33,6 @@ struct KernelFile {
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 impl KernelFile {
     fn read(path: PathBuf) -> KernelFile {
-        println!("cargo:rerun-if-changed={}", path.display());
         let text = std::fs::read_to_string(&path).expect("a file that the folder lists is text");
         let kernels = text.lines().filter_map(kernel_name).map(str::to_owned).collect();
         let name = path.file_stem().and_then(|name| name.to_str()).expect("file names are words").to_owned();
@@ -48,9 +47,6 @@ impl KernelFile {
             .map(|entry| entry.expect("the folder can be listed").path())
             .collect();
         paths.sort();
-        for header in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "cuh")) {
-            println!("cargo:rerun-if-changed={}", header.display());
-        }
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "cu"));
         paths.into_iter().map(KernelFile::read).collect()
     }
@@ -154,11 +150,10 @@ mod cubins {
         run_all(&nvcc, &jobs)?;
         let mut text = String::from("pub(crate) static CUBINS: &[Cubin] = &[\n");
         for Job { file, capability, cubin, .. } in &jobs {
-            let (name, kernels) = (&file.name, &file.kernels);
+            let kernels = &file.kernels;
             writeln!(
                 text,
-                "    Cubin {{ file: {name:?}, capability: {capability}, kernels: &{kernels:?}, \
-                 image: include_bytes!({cubin:?}) }},",
+                "    Cubin {{ capability: {capability}, kernels: &{kernels:?}, image: include_bytes!({cubin:?}) }},"
             )
             .expect("a String can grow");
         }
@@ -168,7 +163,7 @@ mod cubins {
 
     fn find_nvcc() -> Result<PathBuf, String> {
         for variable in ["CUDA_HOME", "CUDA_PATH", "PATH"] {
-            println!("cargo:rerun-if-env-changed={variable}");
+            println!("cargo::rerun-if-env-changed={variable}");
         }
         let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -198,7 +193,7 @@ mod cubins {
             }
         });
         let failures = failures.into_inner().expect("no holder panicked");
-        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").replace('\n', "\ncargo:error=")) }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").replace('\n', "\ncargo::error=")) }
     }
 
     fn run(nvcc: &PathBuf, job: &Job) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! The emulation of a GPU, held to what a GPU does and to the faults it is there to find. Its kernels are
 //! `emulate/tests.cu`.
 #![cfg(feature = "emulate")]
+#![expect(clippy::unwrap_used, reason = "everything here is a test, its small functions included")]
 
 use half::{bf16, f16};
 use sconce_kernels as _;

@@ -127,5 +127,6 @@ pub fn dequantise(
     unsafe { gpu.launch(kernel, launch, &arguments) }
 }
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests;

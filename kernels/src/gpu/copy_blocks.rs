@@ -39,7 +39,8 @@ pub fn copy_blocks(
     unsafe { gpu.launch("copy_blocks", launch, &arguments) }
 }
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests {
     use super::*;
     use crate::gpu::testing::{bf16s, gpus};

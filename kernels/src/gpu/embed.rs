@@ -41,7 +41,8 @@ pub fn embed(
     unsafe { gpu.launch(kernel, launch, &arguments) }
 }
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests {
     use super::*;
     use crate::gpu::testing::gpus;

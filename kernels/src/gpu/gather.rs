@@ -37,7 +37,8 @@ pub fn gather_rows<T: DeviceValue>(
     unsafe { gpu.launch("gather_rows", launch, &arguments) }
 }
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests {
     use super::*;
     use crate::gpu::PAD;

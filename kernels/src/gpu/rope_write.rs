@@ -110,7 +110,8 @@ pub fn rope_write(gpu: &Gpu, write: RopeWrite<'_>, cache: &mut DeviceKvCache, la
     unsafe { gpu.launch("rope_write", launch, &arguments) }
 }
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests {
     use super::*;
     use crate::gpu::testing::{BF16_ULP, bf16s, floats, gpus};

@@ -33,7 +33,8 @@ pub fn silu_mul(
     unsafe { gpu.launch("silu_mul", launch, &arguments) }
 }
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests {
     use super::*;
     use crate::gpu::testing::{BF16_ULP, floats, gpus};
