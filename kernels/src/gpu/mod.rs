@@ -10,6 +10,7 @@
 //! that a recorded graph of launches can be replayed.
 
 mod add_rms_norm;
+mod attention;
 mod buffer;
 mod convert;
 mod copy_blocks;
@@ -34,6 +35,10 @@ mod silu_mul;
 mod testing;
 
 pub use add_rms_norm::{AddRmsNorm, add_rms_norm};
+pub use attention::{
+    AttentionInput, AttentionScratch, DeviceAttention, HEAD_DIM_MAX, RowList, RowTables, TILE_ROWS, TileList, Tiles,
+    attend_rows, attend_tiles, splits_for,
+};
 pub use buffer::{Buffer, DeviceValue, HostBuffer};
 pub use convert::{SourceRows, SourceType, convert_rows, dequantise};
 pub use copy_blocks::copy_blocks;
