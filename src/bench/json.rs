@@ -18,7 +18,6 @@ pub fn report_json(report: &Report) -> Value {
             "cpu": machine.cpu,
             "cores": machine.cores,
             "memory_bytes": machine.memory_bytes,
-            "system": machine.system,
         },
         "device": {
             "name": device.name,

@@ -9,8 +9,6 @@ pub struct Machine {
     /// Hardware threads this process may use.
     pub cores: usize,
     pub memory_bytes: Option<u64>,
-    /// Operating system and instruction set of the build.
-    pub system: String,
     /// Of this program.
     pub version: &'static str,
 }
@@ -22,7 +20,6 @@ impl Machine {
             cpu: read("/proc/cpuinfo").and_then(|cpuinfo| cpu_model(&cpuinfo)),
             cores: available_parallelism().map_or(1, usize::from),
             memory_bytes: read("/proc/meminfo").and_then(|meminfo| memory_total(&meminfo)),
-            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             version: env!("CARGO_PKG_VERSION"),
         }
     }

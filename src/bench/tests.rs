@@ -365,7 +365,6 @@ fn report() -> Report {
             cpu: Some("A Processor".to_owned()),
             cores: 2,
             memory_bytes: Some(24 << 30),
-            system: "linux x86_64".to_owned(),
             version: "0.1.0",
         },
         device: DeviceInfo { name: "cpu".to_owned(), threads: Some(2), instruction_set: "avx2".to_owned() },
@@ -407,7 +406,7 @@ fn machines_find_every_figure_under_its_name() {
         "bench": "engine",
         "schema": 1,
         "version": "0.1.0",
-        "machine": { "cpu": "A Processor", "cores": 2, "memory_bytes": 25_769_803_776_u64, "system": "linux x86_64" },
+        "machine": { "cpu": "A Processor", "cores": 2, "memory_bytes": 25_769_803_776_u64 },
         "device": {
             "name": "cpu", "threads": 2, "instruction_set": "avx2", "depth_steps": 0,
             "bandwidth_kind": "read", "bandwidth_bytes_per_s": 20e9,
@@ -466,7 +465,7 @@ fn assert_json(found: &serde_json::Value, want: &serde_json::Value) {
 #[test]
 fn people_find_a_header_and_two_tables() {
     let want = "\
-machine   A Processor, 2 cores, 24.0 GiB of memory, linux x86_64, sconce 0.1.0
+machine   A Processor, 2 cores, 24.0 GiB of memory, sconce 0.1.0
 device    cpu, 2 threads, avx2
 measured  read 20.0 GB/s, int8 1000 G operations/s
 model     tiny: random weights of seed 1, 494.0 M parameters, Q8_0, loaded in 1.5 s

@@ -24,14 +24,13 @@ fn header(report: &Report) -> String {
         None => format!("{} weights", model.architecture),
     };
     format!(
-        "machine   {cpu}, {} cores{memory}, {}, sconce {}\n\
+        "machine   {cpu}, {} cores{memory}, sconce {}\n\
          device    {}{threads}, {}{ahead}\n\
          measured  {} {:.1} GB/s, {} {:.0} G operations/s\n\
          model     {}: {weights}, {} parameters, {}, loaded in {:.1} s\n\
          memory    {} of weights, {} of them read by every step; {} of keys and values ({}) per token\n\
          workload  {} tokens of context, {} steps; medians of {} runs (least..most)\n",
         machine.cores,
-        machine.system,
         machine.version,
         device.name,
         device.instruction_set,
