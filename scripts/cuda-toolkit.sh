@@ -22,7 +22,8 @@ TEXT
 }
 
 # The packages, in one place. nvcc finds crt and nvvm beside itself; the runtime gives the headers that it includes
-# unasked. Left out on purpose: cccl, which plain kernels do not need (but cuda_fp16.h and cuda_bf16.h do), and every library.
+# unasked. Left out on purpose: cccl, which plain kernels do not need (but cuda_fp16.h and cuda_bf16.h do), and every
+# library.
 packages() {
     cat <<'TEXT'
 nvidia-cuda-nvcc==13.0.88 --hash=sha256:56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03
