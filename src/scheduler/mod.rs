@@ -29,6 +29,8 @@ mod sequence;
 mod step;
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod invariants;
 #[cfg(test)]
 mod simulation;

@@ -3,7 +3,7 @@
 mod ahead;
 mod reset;
 
-use super::simulation::{Expected, FakeDevice};
+use super::fake::{Expected, FakeDevice};
 use super::{AdmitError, ConfigError, NewSequence, Outcome, Scheduler, SchedulerConfig, SequenceId, Step};
 use crate::domain::{CacheSalt, Class, FinishReason, SessionKey};
 use std::num::NonZeroUsize;

@@ -212,6 +212,24 @@ async fn models_that_are_being_loaded_are_told_apart_from_models_that_are_not_th
 }
 
 #[tokio::test]
+async fn a_model_whose_engine_is_down_is_told_in_the_words_of_each_endpoint() {
+    let retry_after = Some(std::time::Duration::from_secs(6));
+    let error = GenerateError::EngineDown { model: "m".to_owned(), cause: "it restarts", retry_after };
+    let gateway = Gateway::start(Fake::failing(error), Options::default()).await;
+    let check = async |path: &str, body: serde_json::Value, status: u16, said: &str| {
+        let answer = ask(post(&gateway, path, &body)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, said), "{path}");
+        assert_eq!(answer.headers.get("retry-after").map(|value| value.as_bytes()), Some(&b"6"[..]), "{path}");
+    };
+    let unavailable = r#"{"detail":"503: Service Unavailable"}"#;
+    check("/v1/prompts/model_configuration%2Fcheck", json!({"inputs": {}}), 421, unavailable).await;
+    check("/v2/code/completions", completion(false), 503, r#"{"detail":"Inference failed"}"#).await;
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let answer = ask(post(&gateway, "/v2/chat/agent", &chat)).await;
+    assert!(answer.body.contains(r#""message": "overloaded_error", "retryable": true"#), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_model_key_is_asked_for_where_one_is_configured() {
     let settings = GitlabSettings {
         is_enabled: true,

@@ -115,6 +115,9 @@ async fn every_error_of_a_lane_has_its_status() {
     let late = GenerateError::DeadlineExceeded { deadline: soon, phase: "waiting", retry_after: soon };
     check(late, 503, "service_unavailable_error", "deadline_exceeded", Some("2")).await;
     check(GenerateError::ShuttingDown, 503, "service_unavailable_error", "shutting_down", Some("5")).await;
+    let down = |retry_after| GenerateError::EngineDown { model: model(), cause: "its device failed", retry_after };
+    check(down(Some(soon)), 503, "service_unavailable_error", "engine_down", Some("2")).await;
+    check(down(None), 503, "service_unavailable_error", "engine_down", None).await;
     let broken = GenerateError::StepFailed { reason: "x".to_owned() };
     check(broken, 500, "server_error", "engine_error", None).await;
 }

@@ -11,6 +11,7 @@ mod client;
 mod generation;
 mod hanging_up;
 mod pages;
+mod restart;
 mod shutdown;
 mod socket;
 mod streams;

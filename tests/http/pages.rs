@@ -68,6 +68,12 @@ async fn readiness_says_why() {
     .await;
     check(Readiness::Ready, 200, json!({})).await;
     check(
+        Readiness::Restarting { cause: "the device of m failed".to_owned() },
+        503,
+        json!({"status": "restarting", "cause": "the device of m failed"}),
+    )
+    .await;
+    check(
         Readiness::Failed { cause: "a step failed".to_owned() },
         503,
         json!({"status": "failed", "cause": "a step failed"}),

@@ -7,7 +7,7 @@ use crate::engine::fake::{FakeRunner, Fault, Ledger};
 use crate::engine::health::{DeathNotice, EngineHealth, HealthCell};
 use crate::engine::worker::{Command, Turn};
 use crate::engine::{
-    DefaultDeadlines, Engine, EngineMetrics, LoadError, MemoryPlan, Parts, Restart, RestartPolicy, Runner,
+    DefaultDeadlines, Engine, EngineMetrics, LoadError, MemoryKind, MemoryPlan, Parts, Restart, RestartPolicy, Runner,
 };
 use crate::scheduler::Scheduler;
 use crate::tokenizer::{Renderer, RendererOptions};
@@ -392,7 +392,14 @@ fn engine(ledger: &Arc<Ledger>) -> Engine {
         block_tokens: BLOCK_TOKENS,
         deadlines: DefaultDeadlines { completion: hour, chat: hour },
         metrics: EngineMetrics::register(&prometheus::Registry::new(), "fake").expect("fresh registry"),
-        memory: MemoryPlan { weights_bytes: 0, kv_bytes: 0, kv_tokens: 0, workspace_bytes: 0, available_bytes: None },
+        memory: MemoryPlan {
+            kind: MemoryKind::Host,
+            weights_bytes: 0,
+            kv_bytes: 0,
+            kv_tokens: 0,
+            workspace_bytes: 0,
+            available_bytes: None,
+        },
     };
     Engine::start(parts).expect("a thread")
 }
