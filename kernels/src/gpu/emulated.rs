@@ -8,9 +8,11 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CString, c_char, c_void};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::driver::{Argument, DeviceInfo, Driver, Launch, MatrixProduct};
+use half::bf16;
+
+use super::driver::{Argument, DeviceInfo, Driver, Gpu, Launch, MatrixProduct};
 use super::error::GpuError;
 
 /// Bytes before and behind each allocation that nobody may write.
@@ -41,9 +43,22 @@ pub struct Fault {
     pub memory_bytes: Option<usize>,
 }
 
+impl Gpu {
+    /// An emulated device with a library of matrix products (plain loops on the host): for tests of what stands on it.
+    #[must_use]
+    pub fn emulated_with_products(seed: u64) -> Self {
+        let mut driver = EmulatedDriver::new(seed, None);
+        driver.has_products = true;
+        let mut gpu = Self::emulated(seed);
+        gpu.driver = Arc::new(driver);
+        gpu
+    }
+}
+
 pub(super) struct EmulatedDriver {
     info: DeviceInfo,
     seed: u64,
+    has_products: bool,
     state: Mutex<State>,
 }
 
@@ -66,6 +81,7 @@ struct State {
 #[derive(Clone)]
 enum Work {
     Launch { kernel: &'static str, launch: Launch, arguments: Vec<Argument> },
+    Multiply(MatrixProduct),
     Copy { to: u64, from: u64, bytes: usize },
     Fill { to: u64, byte: u8, bytes: usize },
     Event { id: u64 },
@@ -146,11 +162,12 @@ unsafe impl Driver for EmulatedDriver {
     }
 
     fn has_matrix_product(&self) -> bool {
-        false
+        self.has_products
     }
 
-    unsafe fn multiply(&self, _product: &MatrixProduct) -> Result<(), GpuError> {
-        unreachable!("an emulated device has no library of products")
+    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<(), GpuError> {
+        assert!(self.has_products, "this emulated device has no library of products");
+        self.submit(Work::Multiply(*product))
     }
 
     fn record(&self) -> Result<u64, GpuError> {
@@ -226,7 +243,7 @@ impl EmulatedDriver {
             capture: None,
             graphs: HashMap::new(),
         };
-        Self { info, seed, state: Mutex::new(state) }
+        Self { info, seed, has_products: false, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -237,7 +254,7 @@ impl EmulatedDriver {
         let mut state = self.state();
         state.check()?;
         match (&mut state.capture, &work) {
-            (Some(recorded), Work::Launch { .. } | Work::Fill { .. }) => recorded.push(work),
+            (Some(recorded), Work::Launch { .. } | Work::Multiply(_) | Work::Fill { .. }) => recorded.push(work),
             (Some(_), _) => panic!("only launches and fills are recorded in a graph"),
             (None, _) => state.queue.push_back(work),
         }
@@ -276,21 +293,13 @@ impl State {
         self.check()?;
         match work {
             Work::Launch { kernel, launch, arguments } => {
-                self.launches += 1;
-                let limit = self.fault.and_then(|fault| fault.launches_before);
-                let launched = if limit.is_some_and(|limit| self.launches > limit) {
-                    let message = "CUDA_ERROR_ILLEGAL_ADDRESS (injected)".to_owned();
-                    Err(GpuError::Call { call: "cuLaunchKernel", message })
-                } else {
-                    launch_now(kernel, &launch, &arguments, seed ^ self.launches)
-                        .and_then(|()| self.check_guards(kernel))
-                };
-                if let Err(error) = launched {
-                    self.broken = Some(error.clone());
-                    self.queue.clear();
-                    return Err(error);
-                }
+                self.run_kernel(kernel, |launches| launch_now(kernel, &launch, &arguments, seed ^ launches))?;
             }
+            Work::Multiply(product) => self.run_kernel("matrix product", |_| {
+                // SAFETY: whoever submitted it has checked the matrices, and holds them until it waits.
+                unsafe { multiply_now(&product) };
+                Ok(())
+            })?,
             // SAFETY: whoever submitted it has checked the ranges, and holds them until it waits.
             Work::Copy { to, from, bytes } => unsafe {
                 std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes);
@@ -300,6 +309,26 @@ impl State {
             Work::Event { id } => self.passed_event = id,
         }
         Ok(())
+    }
+
+    /// Runs a launch, which is told how many there were, or fails in its place.
+    fn run_kernel(
+        &mut self,
+        kernel: &'static str,
+        launch: impl FnOnce(u64) -> Result<(), GpuError>,
+    ) -> Result<(), GpuError> {
+        self.launches += 1;
+        let limit = self.fault.and_then(|fault| fault.launches_before);
+        let launched = if limit.is_some_and(|limit| self.launches > limit) {
+            let message = "CUDA_ERROR_ILLEGAL_ADDRESS (injected)".to_owned();
+            Err(GpuError::Call { call: "cuLaunchKernel", message })
+        } else {
+            launch(self.launches).and_then(|()| self.check_guards(kernel))
+        };
+        launched.inspect_err(|error| {
+            self.broken = Some(error.clone());
+            self.queue.clear();
+        })
     }
 
     fn check_guards(&self, kernel: &'static str) -> Result<(), GpuError> {
@@ -348,6 +377,25 @@ fn launch_now(kernel: &'static str, launch: &Launch, arguments: &[Argument], see
         0 => Ok(()),
         1 => Err(GpuError::UnknownKernel { name: kernel }),
         _ => Err(GpuError::Kernel { name: kernel, message: text }),
+    }
+}
+
+/// # Safety
+/// The pointers are matrices of the sizes said.
+unsafe fn multiply_now(product: &MatrixProduct) {
+    let MatrixProduct { rows, in_features, out_features, weight_stride, weight, x, out, is_added } = *product;
+    let values = |start: u64, index: usize| {
+        // SAFETY: inside the matrix, as the caller says.
+        unsafe { std::slice::from_raw_parts((start as *const bf16).add(index), in_features) }
+    };
+    for row in 0..rows {
+        for output in 0..out_features {
+            let terms = values(x, row * in_features).iter().zip(values(weight, output * weight_stride));
+            let sum: f64 = terms.map(|(x, weight)| x.to_f64() * weight.to_f64()).sum();
+            // SAFETY: inside the matrix, as the caller says, which nobody else touches.
+            let value = unsafe { &mut *(out as *mut f32).add(row * out_features + output) };
+            *value = (sum + if is_added { f64::from(*value) } else { 0.0 }) as f32;
+        }
     }
 }
 
