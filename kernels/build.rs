@@ -1,4 +1,5 @@
-//! Compiles the GPU kernels of `cuda/*.cu`: with nvcc to cubins (feature `cuda`), as C++ for the CPU (feature `emulate`).
+//! Compiles the GPU kernels of `cuda/*.cu`: with nvcc to cubins (feature `cuda`), as C++ for the CPU (feature
+//! `emulate`).
 //!
 //! A kernel is a line that begins with `KERNEL(name)` or `KERNEL_BOUNDS(name, threads)`; its names are unique. Cubins
 //! end up in `OUT_DIR/cubins.rs`, which `src/gpu/cubins.rs` includes.
@@ -79,8 +80,8 @@ mod emulation {
         let files = KernelFile::all();
         let mut build = cc::Build::new();
         build.cpp(true).std("c++17").opt_level(2).warnings(true).extra_warnings(true);
-        // Kernels ask nvcc to unroll loops, which may be ignored, and read memory as whatever type suits them. Products are
-        // rounded before they are added.
+        // Kernels ask nvcc to unroll loops, which may be ignored, and read memory as whatever type suits them.
+        // Products are rounded before they are added.
         build.flags(["-Wno-unknown-pragmas", "-ffp-contract=off", "-fno-strict-aliasing"]);
         build.include(root().join("emulate")).include(root().join("cuda"));
         build.files(["context.cpp", "emulate.cpp", "machine.cpp"].map(|name| root().join("emulate").join(name)));

@@ -1,9 +1,9 @@
 // Rows of a checkpoint to rows of weights as the kernels read them: bf16, fp8 or int4.
 //
-// values: f32, f16 or bf16 [rows, in_features]; out: [rows, row_bytes], where row_bytes is a multiple of 16; what pads a
-// row stands for zero.
-// fp8: the largest magnitude of a row becomes 448; scales f32 [rows]. A row so small that its scale would not be a normal
-// number gets the scale 1, and becomes zero.
+// values: f32, f16 or bf16 [rows, in_features]; out: [rows, row_bytes], where row_bytes is a multiple of 16; what pads
+// a row stands for zero.
+// fp8: the largest magnitude of a row becomes 448; scales f32 [rows]. A row so small that its scale would not be a
+// normal number gets the scale 1, and becomes zero.
 // int4: groups of 128 values; scales bf16 [rows, groups]. Of two scales the one with the smaller sum of squared errors:
 // one that takes the value of largest magnitude to -8, or, with a step that is wider by 8/7, to 7.
 // Run once, when weights are loaded. Unmeasured.
@@ -13,7 +13,8 @@ DEVICE float to_float(float value) { return value; }
 
 // ---- bf16: one block per row ----
 
-template <class VALUE> DEVICE void convert_row(const VALUE* values, uint8_t* out, uint32_t in_features, uint32_t row_bytes) {
+template <class VALUE>
+DEVICE void convert_row(const VALUE* values, uint8_t* out, uint32_t in_features, uint32_t row_bytes) {
     const VALUE* in = values + static_cast<uint64_t>(blockIdx.x) * in_features;
     bf16* row = reinterpret_cast<bf16*>(out + static_cast<uint64_t>(blockIdx.x) * row_bytes);
     for (uint32_t i = threadIdx.x; i < row_bytes / 2; i += blockDim.x) {
@@ -34,7 +35,8 @@ KERNEL_BOUNDS(convert_to_bf16_bf16, 256)(const bf16* values, uint8_t* out, uint3
 // ---- fp8: one block per row ----
 
 template <class VALUE>
-DEVICE void quantise_fp8_row(const VALUE* values, uint8_t* out, float* scales, uint32_t in_features, uint32_t row_bytes) {
+DEVICE void quantise_fp8_row(const VALUE* values, uint8_t* out, float* scales, uint32_t in_features,
+                             uint32_t row_bytes) {
     SHARED_MEMORY(memory);
     const VALUE* in = values + static_cast<uint64_t>(blockIdx.x) * in_features;
     fp8* row = reinterpret_cast<fp8*>(out + static_cast<uint64_t>(blockIdx.x) * row_bytes);
@@ -83,7 +85,8 @@ DEVICE float squared_error(const float (&values)[4], float scale) {
 }
 
 template <class VALUE>
-DEVICE void quantise_int4_group(const VALUE* values, uint8_t* out, bf16* scales, uint32_t in_features, uint32_t row_bytes) {
+DEVICE void quantise_int4_group(const VALUE* values, uint8_t* out, bf16* scales, uint32_t in_features,
+                                uint32_t row_bytes) {
     const uint32_t lane = threadIdx.x % 32, groups = (in_features + 127) / 128;
     const uint32_t group = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
     if (group >= groups) {

@@ -1,7 +1,7 @@
 // The first positions of some blocks of the key-value cache, copied to other blocks in all layers.
 //
-// cache: bf16 [layers, num_blocks, 2, kv_heads, 16, head_dim]; copies: [grid.x, 3], each the block to copy from, the block
-// to copy to and how many positions. Triples that name a block outside the cache, as PAD does, copy nothing.
+// cache: bf16 [layers, num_blocks, 2, kv_heads, 16, head_dim]; copies: [grid.x, 3], each the block to copy from, the
+// block to copy to and how many positions. Triples that name a block outside the cache, as PAD does, copy nothing.
 // Grid: copies x layers x (2 * kv_heads): what one block of threads copies is one piece of memory, at most
 // 16 * head_dim values. Moves each value twice. Unmeasured.
 #include "rows.cuh"

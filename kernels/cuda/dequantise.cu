@@ -1,7 +1,7 @@
 // Rows of quantised weights to bf16, for the matrix product of a large prefill.
 //
-// rows: [out_features, row_bytes]; out: bf16 [rows, 8 * octets], where 8 * octets is in_features rounded up; what pads a
-// row becomes zero. fp8: scales f32 [rows]; int4: scales bf16 [rows, groups].
+// rows: [rows, row_bytes]; out: bf16 [rows, 8 * octets], where 8 * octets is in_features rounded up; what pads a row
+// becomes zero. fp8: scales f32 [rows]; int4: scales bf16 [rows, groups].
 // One block per row; a thread has eight values at a time: one 16-byte store. Moves 3 bytes (fp8) or 2.5 (int4) per
 // value. Unmeasured.
 #include "rows.cuh"

@@ -1,14 +1,15 @@
 // Rows of a table of token vectors: delta = table[token_ids], residual = 0, so that the first norm adds into an empty
 // stream.
 //
-// token_ids: [rows]; delta, residual: f32 [rows, hidden]. The table [vocab, hidden] is bf16, fp8 with a scale per row, or
-// int4 with a scale per 128 values. A row of PAD has no token and becomes zero; any other token that the table does not
+// token_ids: [rows]; delta, residual: f32 [rows, hidden]. The table [vocab, hidden] is bf16, fp8 with a scale per row,
+// or int4 with a scale per 128 values. A row of PAD has no token and becomes zero; any other token that the table does not
 // have becomes NaN.
 // One block per row. Reads a row of the table, writes 8 bytes per value. Unmeasured.
 #include "rows.cuh"
 
 template <class READ>
-DEVICE void embed_row(const uint32_t* token_ids, float* delta, float* residual, uint32_t hidden, uint32_t vocab, READ read) {
+DEVICE void embed_row(const uint32_t* token_ids, float* delta, float* residual, uint32_t hidden, uint32_t vocab,
+                      READ read) {
     const uint64_t start = static_cast<uint64_t>(blockIdx.x) * hidden;
     const uint32_t token = token_ids[blockIdx.x];
     const float nothing = token == PAD ? 0.0f : not_a_number();

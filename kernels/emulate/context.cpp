@@ -18,7 +18,8 @@ size_t page_bytes() {
 
 // The lowest page cannot be touched: a stack that is too small ends the process instead of another thread's values.
 unsigned char* new_stack() {
-    void* memory = mmap(nullptr, STACK_BYTES + page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int access = PROT_READ | PROT_WRITE;
+    void* memory = mmap(nullptr, STACK_BYTES + page_bytes(), access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return nullptr;
     }

@@ -26,9 +26,10 @@ void check_limits(const Kernel& kernel, const uint32_t grid[3], const uint32_t b
     const uint64_t threads = uint64_t{block[0]} * block[1] * block[2];
     const uint64_t blocks = uint64_t{grid[0]} * grid[1] * grid[2];
     text[0] = 0;
-    if (threads == 0 || block[0] > THREADS_MAX || block[1] > THREADS_MAX || block[2] > 64 || threads > kernel.threads_max) {
-        snprintf(text, text_bytes, "a block of %u x %u x %u threads, at most %u are allowed", block[0],
-                 block[1], block[2], kernel.threads_max);
+    if (threads == 0 || block[0] > THREADS_MAX || block[1] > THREADS_MAX || block[2] > 64 ||
+        threads > kernel.threads_max) {
+        snprintf(text, text_bytes, "a block of %u x %u x %u threads, at most %u are allowed", block[0], block[1],
+                 block[2], kernel.threads_max);
     } else if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > INT32_MAX || grid[1] > 65535 ||
                grid[2] > 65535 || blocks > UINT32_MAX) {
         snprintf(text, text_bytes, "a grid of %u x %u x %u blocks, 1 to 2147483647 x 65535 x 65535 are allowed",

@@ -76,8 +76,8 @@ void Machine::reset_threads() {
     num_live_ = num_threads_;
     num_at_barrier_ = 0;
     for (uint32_t thread = 0; thread < num_threads_; ++thread) {
-        Dim3 index = {thread % block_size.x, thread / block_size.x % block_size.y, thread / block_size.x / block_size.y};
-        threads_[thread].index = index;
+        const uint32_t line = thread / block_size.x;
+        threads_[thread].index = {thread % block_size.x, line % block_size.y, line / block_size.y};
         threads_[thread].state = State::READY;
         threads_[thread].stack = nullptr;
         threads_[thread].copies.clear();
@@ -220,7 +220,8 @@ void Machine::collective(Operation operation, void* operands, uint32_t mask, int
     const uint32_t index = current_ / LANES;
     Warp& warp = warps_[index];
     if (mask != ALL_LANES) {
-        sconce::fail(DIVERGENCE, "a warp operation at line %d has the mask %08x, only full masks are emulated", line, mask);
+        sconce::fail(DIVERGENCE, "a warp operation at line %d has the mask %08x, only full masks are emulated", line,
+                     mask);
     }
     if (warp.arrived > 0 && (warp.operation != operation || warp.line != line)) {
         sconce::fail(DIVERGENCE, "lanes of warp %u are at different warp operations: %u at line %d, one at line %d",

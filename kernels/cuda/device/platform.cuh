@@ -1,5 +1,5 @@
-// What kernels are written in, on a GPU: CUDA's own names, and inline PTX where C++ has none (PTX ISA 9.0). Its twin for
-// the CPU is emulate/platform.cuh, with the same names and the same results. Includes nothing of CUDA's headers.
+// What kernels are written in, on a GPU: CUDA's own names, and inline PTX where C++ has none (PTX ISA 9.0). Its twin
+// for the CPU is emulate/platform.cuh, with the same names and the same results. Includes nothing of CUDA's headers.
 #pragma once
 
 #include <stdint.h>
@@ -67,10 +67,13 @@ DEVICE void store16(void* address, Vec16 value) { *static_cast<Vec16*>(address) 
 
 DEVICE void copy_async16(void* shared, const void* global) {
     const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(global)) : "memory");
+    const auto from = __cvta_generic_to_global(global);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int GROUPS> DEVICE void copy_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory"); }
+template <int GROUPS> DEVICE void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
+}
 
 // ---- lanes together ----
 

@@ -48,7 +48,7 @@ pub struct SourceRows<'a> {
 
 /// Converts rows into `matrix[first_row..]`, in whatever format it has.
 ///
-/// fp8: the largest magnitude of a row becomes 448 times its scale; a row too small to have a normal scale becomes zero.
+/// fp8: the largest magnitude of a row becomes 448 times its scale; a row too small for a normal scale becomes zero.
 /// int4: per group the better of two scales, one that takes the value of largest magnitude to -8 and one that takes it
 /// to 7. Panics if the source is too short, the matrix has fewer rows, or `start` is odd.
 pub fn convert_rows(

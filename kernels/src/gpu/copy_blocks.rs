@@ -12,8 +12,8 @@ const COPY_NUMBERS: usize = 3;
 
 /// Copies the first positions of some blocks to other blocks, in all layers.
 ///
-/// `copies: [num_copies, 3]`, each the block to copy from, the block to copy to and how many of its sixteen positions; a
-/// triple of [`super::PAD`] copies nothing. No block that is written is read by another copy of the same call: they
+/// `copies: [num_copies, 3]`, each the block to copy from, the block to copy to and how many of its sixteen positions;
+/// a triple of [`super::PAD`] copies nothing. No block that is written is read by another copy of the same call: they
 /// happen at once. Panics if the buffer is too short.
 pub fn copy_blocks(
     gpu: &Gpu,
