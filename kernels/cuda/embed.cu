@@ -2,8 +2,8 @@
 // stream.
 //
 // token_ids: [rows]; delta, residual: f32 [rows, hidden]. The table [vocab, hidden] is bf16, fp8 with a scale per row,
-// or int4 with a scale per 128 values. A row of PAD has no token and becomes zero; any other token that the table does not
-// have becomes NaN.
+// or int4 with a scale per 128 values. A row of PAD has no token and becomes zero; any other token that the table does
+// not have becomes NaN.
 // One block per row. Reads a row of the table, writes 8 bytes per value. Unmeasured.
 #include "rows.cuh"
 
