@@ -5,7 +5,7 @@ use super::gitlab_env::Notice;
 use super::problem::Problem;
 use super::reader::Reader;
 use super::{
-    Auth, Bytes, Catalog, Config, Engine, Environment, Limits, Log, LogFormat, Metrics, Model, Quantise, Server,
+    Auth, Catalog, Config, Engine, Environment, Limits, Log, LogFormat, Metrics, Model, Quantise, Server,
 };
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use kernels::Pool;
-use kernels::gpu::{DeviceInfo, Gpu, GpuError};
+use kernels::gpu::{Gpu, GpuError};
 
 /// What computes the steps of models.
 #[derive(Clone)]
@@ -22,8 +22,8 @@ pub enum Device {
 #[derive(Clone)]
 pub struct GpuDevice {
     open: Arc<dyn Fn() -> Result<Gpu, GpuError> + Send + Sync>,
-    info: DeviceInfo,
-    memory_free: usize,
+    /// Opened first, for what has to be known before a model is loaded.
+    first: Gpu,
 }
 
 /// Which device is wanted.
@@ -75,7 +75,7 @@ impl Device {
     pub fn available_memory(&self) -> Option<u64> {
         match self {
             Self::Cpu(_) => kernels::available_memory(),
-            Self::Gpu(gpu) => Some(gpu.memory_free as u64),
+            Self::Gpu(gpu) => gpu.first.memory_free().ok().map(|bytes| bytes as u64),
         }
     }
 }
@@ -88,8 +88,7 @@ impl GpuDevice {
 
     /// Whatever `open` opens; it is opened once here, to ask what it is and what is free on it.
     pub fn new(open: impl Fn() -> Result<Gpu, GpuError> + Send + Sync + 'static) -> Result<Self, GpuError> {
-        let gpu = open()?;
-        Ok(Self { info: gpu.info().clone(), memory_free: gpu.memory_free()?, open: Arc::new(open) })
+        Ok(Self { first: open()?, open: Arc::new(open) })
     }
 
     /// Opens it: a stream of its own, and nothing left of what failed before.
@@ -97,9 +96,10 @@ impl GpuDevice {
         (self.open)()
     }
 
+    /// The handle that was opened first: to ask, not to compute.
     #[must_use]
-    pub fn info(&self) -> &DeviceInfo {
-        &self.info
+    pub fn first(&self) -> &Gpu {
+        &self.first
     }
 }
 
@@ -108,7 +108,7 @@ impl std::fmt::Display for Device {
         match self {
             Self::Cpu(pool) => write!(f, "cpu, {} threads", pool.threads()),
             Self::Gpu(gpu) => {
-                let info = &gpu.info;
+                let info = gpu.first.info();
                 let gigabytes = info.memory_bytes as f64 / (1_u64 << 30) as f64;
                 write!(f, "{}, {gigabytes:.0} GiB, CUDA {}", info.name, info.driver)
             }

@@ -171,7 +171,7 @@ pub fn plan(source: &Source, options: LoadOptions, device: &Device) -> Result<Pl
         is_batch_invariant: options.settings.is_batch_invariant,
     };
     let needs = blueprint.needs()?;
-    let workspace_bytes = blueprint.workspace_bytes();
+    let workspace_bytes = blueprint.workspace_bytes()?;
     let available_bytes = device.available_memory();
     let kv_bytes = match options.kv_memory {
         KvMemory::AtMost(bytes) => bytes,

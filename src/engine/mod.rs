@@ -8,6 +8,7 @@ mod blueprint;
 mod cpu;
 #[cfg(test)]
 mod fake;
+mod gpu;
 mod handle;
 mod health;
 mod load;
@@ -25,6 +26,7 @@ mod worker;
 
 pub use batch::{Batch, EnteringRow, PackedChunk, RowInput, RowSource, SampledRow};
 pub use cpu::CpuRunner;
+pub use gpu::LOGIT_BIASES_MAX;
 pub use handle::{DefaultDeadlines, EngineHandle};
 pub use health::{EngineHealth, HealthFeed};
 pub use load::{

@@ -8,6 +8,7 @@ mod block;
 mod convert;
 mod decoder;
 mod error;
+mod gpu;
 mod linear;
 mod names;
 mod plan;
@@ -19,6 +20,10 @@ mod workspace;
 pub use convert::Quantise;
 pub use decoder::{Decoder, DecoderBatch};
 pub use error::LoadError;
+pub use gpu::{
+    GpuDecoder, GpuLoad, GpuNeeds, GpuWorkspace, HostTables, StepLimits, StepShape, StepTables, TablesLayout,
+    plan_on_gpu,
+};
 pub use linear::Linear;
 pub use plan::{Needs, plan};
 pub use rope::{Rope, RopeScaling, Yarn, YarnEdges};

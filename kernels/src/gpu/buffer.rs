@@ -99,9 +99,7 @@ impl<T: DeviceValue> Buffer<T> {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `allocate`; whoever submits work on a buffer borrows it, and freeing waits for
-        // work that was submitted before.
-        unsafe { self.gpu.driver.free(self.pointer) };
+        self.gpu.release(self.pointer);
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -17,6 +19,16 @@ use super::cubins::{CUBINS, Cubin};
 use super::cuda_blas::Blas;
 use super::driver::{Argument, DeviceInfo, Driver, Launch, MatrixProduct};
 use super::error::GpuError;
+
+/// How long a step may take before the device counts as hung: nothing can interrupt a call into the driver.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A wait looks without pause for so long, then now and then: a step of a small model ends within it.
+const SPIN: Duration = Duration::from_micros(200);
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// Counts how often a context that had failed was thrown away. The context of a device belongs to the whole process, so
+/// what lived in it is gone for all who used it, and their addresses may mean other memory by now.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// The CUDA version whose driver the cubins need: 13.0.
 const DRIVER_NEEDED: i32 = 13_000;
@@ -28,6 +40,9 @@ pub(super) struct CudaDriver {
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
+    generation: u64,
+    /// Set by a failure after which the context answers nothing any more.
+    is_broken: AtomicBool,
     /// Events that nobody holds any more.
     events: Mutex<Vec<u64>>,
     blas: Option<Blas>,
@@ -64,9 +79,7 @@ impl CudaDriver {
         let device = result::device::get(ordinal as i32).map_err(|error| failed("cuDeviceGet", error))?;
         let info = describe(device, version)?;
         let cubins = cubins_for(&info)?;
-        // SAFETY: the device exists; the context is released in `drop`.
-        let context = unsafe { result::primary_ctx::retain(device) }
-            .map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
+        let context = healthy_context(device)?;
         let mut driver = Self {
             info,
             device,
@@ -74,6 +87,8 @@ impl CudaDriver {
             stream: std::ptr::null_mut(),
             modules: Vec::new(),
             functions: HashMap::new(),
+            generation: GENERATION.load(Ordering::Acquire),
+            is_broken: AtomicBool::new(false),
             events: Mutex::new(Vec::new()),
             blas: None,
         };
@@ -87,8 +102,12 @@ impl CudaDriver {
         Ok(driver)
     }
 
-    /// Makes the context current on this thread.
+    /// Makes the context current on this thread. Errors once the device has failed.
     fn bind(&self) -> Result<(), GpuError> {
+        if self.is_broken.load(Ordering::Acquire) || self.generation != GENERATION.load(Ordering::Acquire) {
+            let message = "the device has failed before, and what was on it is lost".to_owned();
+            return Err(GpuError::Call { call: "cuCtxSetCurrent", message });
+        }
         let context = self.context as usize;
         CURRENT.with(|current| {
             if current.get() != context {
@@ -97,6 +116,14 @@ impl CudaDriver {
                 current.set(context);
             }
             Ok(())
+        })
+    }
+
+    /// Notes failures of work on the device: the driver answers every later call with them.
+    fn noted(&self, call: &'static str, result: Result<(), DriverError>) -> Result<(), GpuError> {
+        result.map_err(|error| {
+            self.is_broken.store(true, Ordering::Release);
+            failed(call, error)
         })
     }
 
@@ -156,9 +183,10 @@ unsafe impl Driver for CudaDriver {
 
     unsafe fn free(&self, pointer: u64) {
         // A device that has failed has nothing left to free; its memory goes with the context.
-        drop(self.bind());
-        // SAFETY: allocated by us; `cuMemFree` waits for work that uses it.
-        drop(unsafe { result::free_sync(pointer) });
+        if self.bind().is_ok() {
+            // SAFETY: allocated by us in this context; `cuMemFree` waits for work that uses it.
+            drop(unsafe { result::free_sync(pointer) });
+        }
     }
 
     fn allocate_host(&self, bytes: usize) -> Result<NonNull<u8>, GpuError> {
@@ -169,15 +197,16 @@ unsafe impl Driver for CudaDriver {
     }
 
     unsafe fn free_host(&self, pointer: NonNull<u8>, _bytes: usize) {
-        drop(self.bind());
-        // SAFETY: allocated by us, and no copy is in flight.
-        drop(unsafe { result::free_host(pointer.as_ptr().cast()) });
+        if self.bind().is_ok() {
+            // SAFETY: allocated by us in this context, and no copy is in flight.
+            drop(unsafe { result::free_host(pointer.as_ptr().cast()) });
+        }
     }
 
     unsafe fn copy_to_device(&self, to: u64, from: *const u8, bytes: usize) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the caller holds both ranges until the copy is done.
-        checked("cuMemcpyHtoDAsync", unsafe {
+        self.noted("cuMemcpyHtoDAsync", unsafe {
             sys::cuMemcpyHtoDAsync_v2(to, from.cast::<c_void>(), bytes, self.stream).result()
         })
     }
@@ -185,7 +214,7 @@ unsafe impl Driver for CudaDriver {
     unsafe fn copy_to_host(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the caller holds both ranges until the copy is done.
-        checked("cuMemcpyDtoHAsync", unsafe {
+        self.noted("cuMemcpyDtoHAsync", unsafe {
             sys::cuMemcpyDtoHAsync_v2(to.cast::<c_void>(), from, bytes, self.stream).result()
         })
     }
@@ -193,7 +222,7 @@ unsafe impl Driver for CudaDriver {
     unsafe fn copy_on_device(&self, to: u64, from: u64, bytes: usize) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the caller says that both ranges are allocated.
-        checked("cuMemcpyDtoDAsync", unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
+        self.noted("cuMemcpyDtoDAsync", unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
     }
 
     unsafe fn fill(&self, to: u64, byte: u8, bytes: usize) -> Result<(), GpuError> {
@@ -202,7 +231,7 @@ unsafe impl Driver for CudaDriver {
         }
         self.bind()?;
         // SAFETY: the caller says that the range is allocated.
-        checked("cuMemsetD8Async", unsafe { result::memset_d8_async(to, byte, bytes, self.stream) })
+        self.noted("cuMemsetD8Async", unsafe { result::memset_d8_async(to, byte, bytes, self.stream) })
     }
 
     unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Result<(), GpuError> {
@@ -227,7 +256,10 @@ unsafe impl Driver for CudaDriver {
                 &mut raw[..arguments.len()],
             )
         };
-        launched.map_err(|error| GpuError::Kernel { name: kernel, message: text(error) })
+        launched.map_err(|error| {
+            self.is_broken.store(true, Ordering::Release);
+            GpuError::Kernel { name: kernel, message: text(error) }
+        })
     }
 
     fn has_matrix_product(&self) -> bool {
@@ -250,14 +282,31 @@ unsafe impl Driver for CudaDriver {
                 .map_err(|error| failed("cuEventCreate", error))?,
         };
         // SAFETY: event and stream are live.
-        checked("cuEventRecord", unsafe { result::event::record(event, self.stream) })?;
+        self.noted("cuEventRecord", unsafe { result::event::record(event, self.stream) })?;
         Ok(event as u64)
     }
 
     fn wait(&self, event: u64) -> Result<(), GpuError> {
         self.bind()?;
-        // SAFETY: the event is live: `Event` holds it.
-        checked("cuEventSynchronize", unsafe { result::event::synchronize(event as sys::CUevent) })
+        let started = Instant::now();
+        loop {
+            // SAFETY: the event is live: `Event` holds it.
+            match unsafe { result::event::query(event as sys::CUevent) } {
+                Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NOT_READY => {}
+                passed => return self.noted("cuEventQuery", passed),
+            }
+            let waited = started.elapsed();
+            if waited > WAIT_MAX {
+                self.is_broken.store(true, Ordering::Release);
+                let message = format!("the device has not come to an end within {} s", WAIT_MAX.as_secs());
+                return Err(GpuError::Call { call: "cuEventQuery", message });
+            }
+            if waited > SPIN {
+                std::thread::sleep(PAUSE);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
     }
 
     fn elapsed_ms(&self, start: u64, end: u64) -> Result<f32, GpuError> {
@@ -274,7 +323,7 @@ unsafe impl Driver for CudaDriver {
     fn synchronise(&self) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the stream is live.
-        checked("cuStreamSynchronize", unsafe { result::stream::synchronize(self.stream) })
+        self.noted("cuStreamSynchronize", unsafe { result::stream::synchronize(self.stream) })
     }
 
     fn begin_capture(&self) -> Result<(), GpuError> {
@@ -303,36 +352,64 @@ unsafe impl Driver for CudaDriver {
     unsafe fn replay(&self, graph: u64) -> Result<(), GpuError> {
         self.bind()?;
         // SAFETY: the instance is live: `Graph` holds it; the caller holds its memory.
-        checked("cuGraphLaunch", unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) })
+        self.noted("cuGraphLaunch", unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) })
     }
 
     fn forget_graph(&self, graph: u64) {
-        drop(self.bind());
-        // SAFETY: the instance is live and forgotten once.
-        drop(unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) });
+        if self.bind().is_ok() {
+            // SAFETY: the instance is live and forgotten once.
+            drop(unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) });
+        }
     }
 }
 
 impl Drop for CudaDriver {
     fn drop(&mut self) {
-        drop(self.bind());
-        drop(self.blas.take());
-        for event in self.events.get_mut().expect("no thread panics while it holds the events").drain(..) {
-            // SAFETY: made by us and destroyed once.
-            drop(unsafe { result::event::destroy(event as sys::CUevent) });
-        }
-        for module in self.modules.drain(..) {
-            // SAFETY: loaded by us and unloaded once.
-            drop(unsafe { result::module::unload(module) });
-        }
-        if !self.stream.is_null() {
-            // SAFETY: made by us and destroyed once.
-            drop(unsafe { result::stream::destroy(self.stream) });
+        let is_bound = self.bind().is_ok();
+        let blas = self.blas.take();
+        if is_bound {
+            drop(blas);
+            for event in self.events.get_mut().expect("no thread panics while it holds the events").drain(..) {
+                // SAFETY: made by us and destroyed once.
+                drop(unsafe { result::event::destroy(event as sys::CUevent) });
+            }
+            for module in self.modules.drain(..) {
+                // SAFETY: loaded by us and unloaded once.
+                drop(unsafe { result::module::unload(module) });
+            }
+            if !self.stream.is_null() {
+                // SAFETY: made by us and destroyed once.
+                drop(unsafe { result::stream::destroy(self.stream) });
+            }
+        } else {
+            // What they point at is gone with the context.
+            std::mem::forget(blas);
         }
         CURRENT.with(|current| current.set(0));
-        // SAFETY: retained once in `open`.
-        drop(unsafe { result::primary_ctx::release(self.device) });
+        if self.generation == GENERATION.load(Ordering::Acquire) {
+            // SAFETY: retained once in `open`, in this generation.
+            drop(unsafe { result::primary_ctx::release(self.device) });
+        }
     }
+}
+
+/// The device's context; one that has failed is thrown away first, whoever used it.
+fn healthy_context(device: sys::CUdevice) -> Result<sys::CUcontext, GpuError> {
+    let retain = || {
+        // SAFETY: the device exists; the context is released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(device) }
+            .map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
+        // SAFETY: the context was just retained.
+        let works = unsafe { result::ctx::set_current(context) }.and_then(|()| result::ctx::synchronize());
+        works.map(|()| context).map_err(|error| failed("cuCtxSynchronize", error))
+    };
+    retain().or_else(|_| {
+        GENERATION.fetch_add(1, Ordering::AcqRel);
+        CURRENT.with(|current| current.set(0));
+        // SAFETY: everything that lived in the context belongs to an older generation and is not used any more.
+        checked("cuDevicePrimaryCtxReset", unsafe { sys::cuDevicePrimaryCtxReset_v2(device).result() })?;
+        retain()
+    })
 }
 
 fn driver_version() -> Result<i32, GpuError> {

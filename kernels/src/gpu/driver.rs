@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::buffer::{Buffer, DeviceValue, HostBuffer};
 use super::error::GpuError;
@@ -32,7 +32,6 @@ pub(super) struct Launch {
 pub(super) enum Argument {
     Pointer(u64),
     U32(u32),
-    U64(u64),
     F32(f32),
 }
 
@@ -109,6 +108,19 @@ pub(super) unsafe trait Driver: Send + Sync {
 #[derive(Clone)]
 pub struct Gpu {
     pub(super) driver: Arc<dyn Driver>,
+    graphs: Arc<LiveGraphs>,
+}
+
+/// Memory that is given back while recorded launches may still use it is freed when the last graph has gone.
+#[derive(Default)]
+struct LiveGraphs {
+    state: Mutex<GraphState>,
+}
+
+#[derive(Default)]
+struct GraphState {
+    live: usize,
+    waiting: Vec<u64>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -125,7 +137,7 @@ impl Gpu {
     pub fn cuda(ordinal: usize) -> Result<Self, GpuError> {
         #[cfg(feature = "cuda")]
         {
-            Ok(Self { driver: Arc::new(super::cuda::CudaDriver::open(ordinal)?) })
+            Ok(Self::on(super::cuda::CudaDriver::open(ordinal)?))
         }
         #[cfg(not(feature = "cuda"))]
         {
@@ -138,14 +150,30 @@ impl Gpu {
     #[cfg(feature = "emulate")]
     #[must_use]
     pub fn emulated(seed: u64) -> Self {
-        Self { driver: Arc::new(super::emulated::EmulatedDriver::new(seed, None)) }
+        Self::on(super::emulated::EmulatedDriver::new(seed, None))
     }
 
     /// An emulated device that breaks: for tests of what stands on it.
     #[cfg(feature = "emulate")]
     #[must_use]
     pub fn emulated_with_fault(seed: u64, fault: super::emulated::Fault) -> Self {
-        Self { driver: Arc::new(super::emulated::EmulatedDriver::new(seed, Some(fault))) }
+        Self::on(super::emulated::EmulatedDriver::new(seed, Some(fault)))
+    }
+
+    #[cfg(any(feature = "cuda", feature = "emulate"))]
+    pub(super) fn on(driver: impl Driver + 'static) -> Self {
+        Self { driver: Arc::new(driver), graphs: Arc::default() }
+    }
+
+    /// Frees memory, at once or when no graph is left that may use it.
+    pub(super) fn release(&self, pointer: u64) {
+        let mut graphs = self.graphs.state.lock().expect("no thread panics while it holds the graphs");
+        if graphs.live > 0 {
+            graphs.waiting.push(pointer);
+        } else {
+            // SAFETY: the pointer is a buffer's whose last handle has gone; work submitted before is waited for.
+            unsafe { self.driver.free(pointer) };
+        }
     }
 
     #[must_use]
@@ -275,7 +303,9 @@ impl Gpu {
         let submitted = submit();
         let ended = self.driver.end_capture();
         submitted?;
-        Ok(Graph { id: ended?, gpu: self.clone() })
+        let id = ended?;
+        self.graphs.state.lock().expect("no thread panics while it holds the graphs").live += 1;
+        Ok(Graph { id, gpu: self.clone() })
     }
 }
 
@@ -314,12 +344,9 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Runs the recorded launches.
-    ///
-    /// # Safety
-    /// Every buffer that the recorded launches use is still allocated.
-    pub unsafe fn replay(&self) -> Result<(), GpuError> {
-        // SAFETY: passed on to our caller.
+    /// Runs the recorded launches, on the same memory.
+    pub fn replay(&self) -> Result<(), GpuError> {
+        // SAFETY: while a graph lives, no memory is freed (`Gpu::release`).
         unsafe { self.gpu.driver.replay(self.id) }
     }
 }
@@ -327,6 +354,14 @@ impl Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         self.gpu.driver.forget_graph(self.id);
+        let mut graphs = self.gpu.graphs.state.lock().expect("no thread panics while it holds the graphs");
+        graphs.live -= 1;
+        if graphs.live == 0 {
+            for pointer in graphs.waiting.drain(..) {
+                // SAFETY: as in `Gpu::release`.
+                unsafe { self.gpu.driver.free(pointer) };
+            }
+        }
     }
 }
 
@@ -334,7 +369,7 @@ impl Argument {
     /// Where a kernel finds the value.
     pub(super) fn as_raw(&self) -> *mut c_void {
         match self {
-            Self::Pointer(value) | Self::U64(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            Self::Pointer(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Self::U32(value) => std::ptr::from_ref(value).cast_mut().cast(),
             Self::F32(value) => std::ptr::from_ref(value).cast_mut().cast(),
         }

@@ -25,7 +25,7 @@ pub fn check_problem(toml: &str, parts: &[&str]) {
 fn defaults_stand_alone() {
     let config = resolve_with(Environment::default(), None, &[]).config.expect("the defaults are valid");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:5052");
-    assert_eq!(config.engine.kv_memory, Bytes(512 << 20));
+    assert_eq!((config.engine.kv_memory, config.engine.device), (None, DeviceChoice::Auto));
     assert!(config.catalog.is_embedded_served && config.models.is_empty());
     assert!(!config.auth.is_configured());
     assert!(!config.metrics.expect("on by default").is_required);
@@ -37,7 +37,7 @@ fn later_layers_win_and_are_named() {
     let environment = Environment::from([("SCONCE__ENGINE__KV_MEMORY", "128MiB"), ("SCONCE__ENGINE__THREADS", "")]);
     let resolution = resolve_with(environment, Some(toml), &[Flag::new("--threads", "engine.threads", "4")]);
     let config = resolution.config.expect("valid");
-    assert_eq!((config.engine.threads.get(), config.engine.kv_memory), (4, Bytes(128 << 20)));
+    assert_eq!((config.engine.threads.get(), config.engine.kv_memory), (4, Some(Bytes(128 << 20))));
     assert_eq!(config.engine.running_max.map(usize::from), Some(3));
     let origin = |key: &str| {
         let row = resolution.report.settings.iter().find(|row| row.key == key);

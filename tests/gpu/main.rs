@@ -1,0 +1,14 @@
+//! The GPU path without a GPU: the same runner, decoder and kernels, the kernels compiled as C++ and run on the CPU
+//! (`cargo test --features emulate --test gpu`). What a real device adds is the driver and time.
+#![expect(clippy::unwrap_used, reason = "everything here is a test, its small functions included")]
+
+#[path = "../model/check.rs"]
+#[expect(dead_code, reason = "the model tests use the rest of it")]
+mod check;
+mod company;
+mod failure;
+mod families;
+#[path = "../model/golden.rs"]
+#[expect(dead_code, reason = "the model tests use the rest of it")]
+mod golden;
+mod model;
