@@ -319,6 +319,26 @@ fn empty_products_are_bias_or_nothing() {
     }
 }
 
+/// A recorded product reads x again each time.
+#[test]
+fn products_can_be_recorded() {
+    let gpu = Gpu::emulated_with_products(9);
+    for (format, rows) in [(WeightFormat::Bf16, 4), (WeightFormat::Fp8, 30), (WeightFormat::Int4, 66)] {
+        let weights = Weights::new(&gpu, format, [9, 64], true);
+        let mut scratch = scratch(&gpu, Reductions::Fastest, &weights.matrix);
+        let mut x = gpu.zeroed(rows * 64).unwrap();
+        let mut out = gpu.upload(&vec![UNTOUCHED; rows * 9]).unwrap();
+        let graph = gpu.capture(|| linear(&mut scratch, &weights.matrix, &x, rows, &mut out)).unwrap();
+        for seed in [11, 12] {
+            let values = bf16s(&random_floats(rows * 64, seed));
+            gpu.write(&mut x, 0, &values).unwrap();
+            graph.replay().unwrap();
+            let got = gpu.read(&out, 0, rows * 9).unwrap();
+            compare(&got, &weights, &values, 1.0 / 256.0, &format!("{format}, {rows} rows, seed {seed}"));
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "3 rows of 8 to 2 values, x has 24, out 5")]
 fn refuses_short_buffers() {
