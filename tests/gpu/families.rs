@@ -17,8 +17,8 @@ use crate::model::{GpuModel, argmax, relative_difference};
 /// values. Measured: 7.3e-3 to 1.6e-2, as the models are 64 values wide and little averages out. The reference library
 /// itself in bf16 is 2.2e-2 to 6.0e-2 away from itself in f32 on them.
 const BF16: f32 = 2e-2;
-/// Against the CPU over weights that went through bf16 once more. Measured: see the test's output.
-const ROUNDED: f32 = 6e-2;
+/// Against the CPU over weights that went through bf16 once more. Measured: 1.2e-2 to 3.4e-2.
+const ROUNDED: f32 = 5e-2;
 /// Weights that a file quantises are rounded to bf16 as well.
 const DECODED: f32 = 4e-2;
 /// Greedy tokens that are followed: enough for decode steps behind prefills, and the emulation is slow.
