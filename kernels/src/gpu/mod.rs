@@ -31,6 +31,7 @@ mod kv_cache;
 mod linear;
 mod matrix;
 mod rope_write;
+mod sampling;
 mod silu_mul;
 #[cfg(all(test, feature = "emulate"))]
 mod testing;
@@ -53,6 +54,10 @@ pub use kv_cache::{DeviceKvCache, KvCacheShape};
 pub use linear::{LinearScratch, MatrixSize, Reductions, linear};
 pub use matrix::{DeviceMatrix, INT4_GROUP, WeightFormat};
 pub use rope_write::{DeviceRopeTable, HeadNorm, RopeWrite, rope_write};
+pub use sampling::{
+    Entering, SampleInput, SampleOutput, SampleResults, Sampled, SamplingSettings, SamplingShape, SamplingTable,
+    TOP_LOGPROBS_MAX, TokenLogprobs,
+};
 pub use silu_mul::silu_mul;
 
 /// Marks what a padded row does not have: a slot, a block table, a state row.
