@@ -158,7 +158,9 @@ mod cubins {
             )
             .expect("a String can grow");
         }
-        text.push_str("];\n");
+        let architectures = CAPABILITIES.map(|(_, architecture)| format!("sm_{architecture}"));
+        write!(text, "];\n\npub(crate) static ARCHITECTURES: &[&str] = &{architectures:?};\n")
+            .expect("a String can grow");
         std::fs::write(out_folder().join("cubins.rs"), text).map_err(|error| error.to_string())
     }
 

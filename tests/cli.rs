@@ -144,7 +144,7 @@ fn a_wrong_configuration_is_refused_with_its_problems() {
 
 #[test]
 fn the_small_verbs_answer() {
-    check(&["version"], 0, &[env!("CARGO_PKG_VERSION")]);
+    check(&["version"], 0, &[env!("CARGO_PKG_VERSION"), "gpu: "]);
     check(&["completions", "bash"], 0, &["_sconce", "check-config"]);
     check(&["key", "new", "alice"], 0, &["sk-sconce-", "alice sha256:"]);
     check(&["key", "new", "not a name"], 2, &["letters"]);
@@ -232,6 +232,19 @@ fn the_doctor_explains_and_keeps_secrets() {
     assert!(failed.iter().any(|check| check["name"] == "discovery"), "{json}");
     assert!(failed.iter().all(|check| check["next_step"].as_str().is_some_and(|step| !step.is_empty())), "{json}");
     check(&["doctor", "--gitlab", "gitlab.example.com"], 1, &["FAIL", "gitlab.url", "http or https"]);
+}
+
+#[test]
+fn health_without_a_server_says_what_to_do() {
+    check(&["health", "--server", NOWHERE], 1, &["sconce: unreachable: http://127.0.0.1:1", "sconce serve"]);
+    check(&["health", "--server", "127.0.0.1:1"], 3, &["127.0.0.1:1", "http or https"]);
+    let environment = [("SCONCE__SERVER__LISTEN", "127.0.0.1:1"), ("HTTP_PROXY", "http://127.0.0.1:2")];
+    let output = sconce(&["health", "--json"], &environment, "");
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["server"], &json["state"]), (&NOWHERE.into(), &"unreachable".into()), "{json}");
+    let environment = [("SCONCE__SERVER__LISTN", "127.0.0.1:1")];
+    assert_eq!(sconce(&["health"], &environment, "").status.code(), Some(3), "the configuration is not understood");
 }
 
 #[test]

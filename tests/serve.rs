@@ -199,6 +199,23 @@ fn keys_are_asked_for_where_they_are_configured() {
 }
 
 #[test]
+fn health_is_what_the_server_says() {
+    let check = |server: &Server, code: i32, line: &str| {
+        // The configuration that the server was started with, but for the port, which it chose.
+        let output = sconce(&["health"], &[("SCONCE__SERVER__LISTEN", &server.address)]).output().expect("it starts");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), text.lines().count()), (Some(code), 1), "{text}");
+        assert!(text.contains(line), "`{line}` is missing from: {text}");
+    };
+    let mut server = Server::start(&[("SCONCE__AUTH__KEYS", &format!("tester={KEY}"))]);
+    check(&server, 0, &format!("ready: http://{} takes calls", server.address));
+    server.terminate();
+    check(&server, 1, &format!("sconce: unreachable: http://{}", server.address));
+    let closed = Server::start(&[("SCONCE__ACCESS__ALLOW", "10.0.0.0/8")]);
+    check(&closed, 1, "it is not in access.allow; add the address");
+}
+
+#[test]
 fn answers_finish_after_sigterm() {
     let mut server = Server::start(&[]);
     let ready = std::sync::Barrier::new(5);

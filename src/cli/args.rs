@@ -72,6 +72,15 @@ Examples:
 Run it where the server runs, in its container: names, certificates and proxies are
 those of that place. Exits with 1 when a check fails. Nothing is changed.";
 
+const HEALTH_HELP: &str = "\
+Examples:
+  sconce health                             ask the server that the configuration describes
+  sconce health --server https://127.0.0.1:8443 --json
+
+For scripts and the health checks of containers. Exits with 0 when the server takes
+calls, and otherwise with 1 and a line that says why and what to do. Waits 5 seconds at
+most. At an address of this machine (127.0.0.1, not localhost) any certificate will do.";
+
 const TOKEN_HELP: &str = "\
 Examples:
   sconce token inspect < token.txt
@@ -105,6 +114,9 @@ pub enum Verb {
     /// Find out why GitLab and the gateway do not talk
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
+    /// Ask a running server whether it takes calls
+    #[command(after_help = HEALTH_HELP)]
+    Health(HealthArgs),
     /// Look at tokens of GitLab
     #[command(subcommand, after_help = TOKEN_HELP)]
     Token(TokenVerb),
@@ -119,7 +131,7 @@ pub enum Verb {
     Key(KeyVerb),
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
-    /// Print the version
+    /// Print the version, and what it can compute on
     Version,
 }
 
@@ -228,6 +240,19 @@ pub struct DoctorArgs {
     /// Measure whether a streamed answer arrives piece by piece
     #[arg(long)]
     pub stream: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Ask the server at this address instead of the configured one
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

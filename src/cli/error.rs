@@ -2,6 +2,7 @@
 //! them.
 
 use super::cursor::CursorError;
+use super::health::Finding;
 use crate::auth::KeyError;
 use crate::bench::BenchError;
 use crate::config::ConfigError;
@@ -43,6 +44,9 @@ pub enum CliError {
     NoDocsIndex,
     #[error("{failed} check(s) failed")]
     ChecksFailed { failed: usize },
+    /// What was found, and what to do about it.
+    #[error("{0}")]
+    NotReady(Finding),
     #[error("the token would be refused")]
     TokenRefused,
     #[error("there is no token: pipe one in, or name a file that holds one")]
@@ -81,6 +85,7 @@ impl CliError {
                 | ServeError::GitlabAuth(_)
                 | ServeError::Egress(_)
                 | ServeError::AllowList(_)
+                | ServeError::GpuLimit { .. }
                 | ServeError::Tls(_) => CONFIG,
                 ServeError::PortTaken { .. }
                 | ServeError::Listen { .. }
@@ -112,6 +117,7 @@ impl CliError {
             | Self::Import(_)
             | Self::Search(_)
             | Self::ChecksFailed { .. }
+            | Self::NotReady(_)
             | Self::TokenRefused
             | Self::TokenFile { .. }
             | Self::QuestionTooLarge { .. }

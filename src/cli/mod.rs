@@ -10,10 +10,12 @@ mod cursor;
 mod docs;
 mod doctor;
 mod error;
+mod health;
 mod lane;
 mod models;
 mod output;
 mod token;
+mod version;
 
 use crate::auth;
 use crate::config::{self, Config, Environment, Flag, Resolution};
@@ -21,6 +23,7 @@ use crate::serve;
 use args::{CheckConfigArgs, Cli, EngineArgs, KeyVerb, ServeArgs, TokenVerb, Verb};
 use clap::{CommandFactory as _, Parser as _};
 use error::CliError;
+use kernels::gpu::Gpu;
 use std::process::ExitCode;
 
 /// Everything `main` does.
@@ -45,12 +48,13 @@ fn dispatch(verb: Verb) -> Result<(), CliError> {
         Verb::Models(args) => models::run(&args),
         Verb::CheckConfig(args) => check_config(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Health(args) => health::run(&args),
         Verb::Token(TokenVerb::Inspect(args)) => token::run(&args),
         Verb::Docs(verb) => docs::run(&verb),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::Key(KeyVerb::New { name }) => new_key(&name),
         Verb::Completions { shell } => completions(shell),
-        Verb::Version => Ok(output::print(&format!("sconce {}\n", env!("CARGO_PKG_VERSION")))?),
+        Verb::Version => Ok(output::print(&version::text(Gpu::built_for()))?),
     }
 }
 

@@ -15,6 +15,11 @@ pub fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
+/// The beginning of another program's text, fit for one line of a terminal.
+pub fn one_line(text: &str, chars_max: usize) -> String {
+    text.chars().filter(|char| !char.is_control()).take(chars_max).collect()
+}
+
 /// The control characters of a model's answer would move the cursor or rename the window of a terminal.
 pub fn without_controls(text: &str) -> String {
     text.chars().map(|char| if char.is_control() && !"\n\t\r".contains(char) { '\u{fffd}' } else { char }).collect()

@@ -41,6 +41,13 @@ pub struct EgressSettings {
     pub http_proxy: Option<String>,
     /// Hosts, domains and networks that are reached directly, with commas.
     pub no_proxy: Option<String>,
+    /// Whether an https server at a loopback address is believed whatever certificate it shows.
+    ///
+    /// For looking at a server of this machine by an address that its certificate cannot be for. Nothing that a certificate
+    /// guards against stands between two ends of one machine, but another process may listen there: ask so only what may
+    /// be asked of anybody. Counts for addresses, never for names, and not where a proxy is set, whose loopback would be
+    /// meant.
+    pub is_loopback_believed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +71,7 @@ impl fmt::Debug for EgressSettings {
             .field("https_proxy", &hidden(&self.https_proxy))
             .field("http_proxy", &hidden(&self.http_proxy))
             .field("no_proxy", &self.no_proxy)
+            .field("is_loopback_believed", &self.is_loopback_believed)
             .finish()
     }
 }
@@ -147,7 +155,9 @@ impl Fetched {
 impl Egress {
     pub fn new(settings: &EgressSettings) -> Result<Self, SettingsError> {
         let gate = Arc::new(Gate::new(settings)?);
-        let (tls, witness) = trust::client_config(&settings.extra_ca_files)?;
+        let has_proxy = settings.https_proxy.is_some() || settings.http_proxy.is_some();
+        let is_loopback_believed = settings.is_loopback_believed && !has_proxy;
+        let (tls, witness) = trust::client_config(&settings.extra_ca_files, is_loopback_believed)?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(VettingResolver::new(gate.clone())))

@@ -17,6 +17,8 @@ pub enum ServeError {
     Load { name: String, source: Box<LoadError> },
     #[error("engine.device: {0}")]
     Device(GpuError),
+    #[error("{setting} is {set}, a GPU serves at most {max}: lower it, or set engine.device to cpu")]
+    GpuLimit { setting: &'static str, set: usize, max: usize },
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error(transparent)]

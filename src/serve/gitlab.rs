@@ -102,6 +102,7 @@ pub fn egress(config: &Config) -> Result<Egress, ServeError> {
         https_proxy: proxy(&egress.https_proxy),
         http_proxy: proxy(&egress.http_proxy),
         no_proxy: egress.no_proxy.clone(),
+        is_loopback_believed: false,
     })?)
 }
 

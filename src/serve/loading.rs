@@ -8,6 +8,7 @@ use crate::device::{self, Device, Fallback};
 use crate::engine::{self, Engine, EngineSettings, KvMemory, LoadOptions, Plan, Progress, Source};
 use crate::nn::Quantise;
 use indicatif::{ProgressBar, ProgressStyle};
+use kernels::gpu::GpuError;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,13 @@ pub fn device(config: &config::Engine) -> Result<Device, ServeError> {
         Some(Fallback::Unusable { reason }) => {
             tracing::warn!(%device, %reason, "a GPU is there and cannot be used: the CPU computes");
         }
-        Some(Fallback::NoGpu { reason }) => tracing::debug!(%device, %reason, "no GPU: the CPU computes"),
+        // Nobody expects a GPU of such a build.
+        Some(Fallback::NoGpu { reason: reason @ GpuError::NotBuilt }) => {
+            tracing::debug!(%device, %reason, "no GPU: the CPU computes");
+        }
+        Some(Fallback::NoGpu { reason }) => {
+            tracing::warn!(%device, %reason, "this build is for GPUs and finds none: the CPU computes");
+        }
         None => {}
     }
     Ok(device)

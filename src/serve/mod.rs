@@ -5,6 +5,7 @@
 mod banner;
 mod error;
 mod gitlab;
+mod gpu_limits;
 mod keys;
 mod listen;
 mod loading;
@@ -158,6 +159,9 @@ fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engi
     let catalog = Catalog::load(config.catalog.cards_dir.as_deref())?;
     let device = device(&config.engine)?;
     tracing::info!(%device, "models are computed here");
+    if device.is_gpu() {
+        gpu_limits::check(&config.limits)?;
+    }
     let plans = wanted(config, &device).into_iter().map(|wanted| plan(wanted, &device));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
     for plan in &plans {

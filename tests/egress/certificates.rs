@@ -1,4 +1,4 @@
-use super::servers::{Authority, Leaf, Server, Tls, ok};
+use super::servers::{Authority, Leaf, Server, Tls, closed_port, ok};
 use super::{check, egress, only};
 use sconce::egress::{EgressError, EgressSettings, SettingsError, TlsCause};
 use std::path::PathBuf;
@@ -86,6 +86,27 @@ async fn a_self_signed_certificate_is_believed_once_it_is_named() {
     assert_eq!(cause(call(&old, named(&old)).await).0, TlsCause::Expired);
     let twin = Tls::self_signed(&Leaf::good("localhost"));
     assert!(call(&twin, named(&good)).await.is_err(), "another key under the same name");
+}
+
+#[tokio::test]
+async fn on_loopback_any_certificate_is_believed_if_that_is_wished() {
+    let elsewhere = Tls::self_signed(&Leaf { name: "gitlab.internal", valid_from: 2020, valid_until: 2021 });
+    let server = Server::https(&elsewhere, ok).await;
+    let proxy = Some(format!("http://127.0.0.1:{}", closed_port()));
+    for (host, is_loopback_believed, http_proxy, is_believed) in [
+        ("127.0.0.1", true, None, true),
+        ("127.0.0.1", false, None, false),
+        ("127.0.0.1", true, proxy, false),
+        ("localhost", true, None, false),
+    ] {
+        let url = format!("https://{host}:{}/", server.port);
+        let answer = egress(EgressSettings { is_loopback_believed, http_proxy, ..only(&url) }).get(&url).await;
+        match answer {
+            Ok(_) => assert!(is_believed, "{host} {is_loopback_believed}"),
+            Err(EgressError::Tls { .. }) => assert!(!is_believed, "{host} {is_loopback_believed}"),
+            Err(error) => panic!("{host} {is_loopback_believed}: {error}"),
+        }
+    }
 }
 
 #[tokio::test]

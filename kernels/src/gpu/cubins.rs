@@ -31,6 +31,13 @@ mod tests {
     }
 
     #[test]
+    fn the_architectures_are_those_of_the_cubins() {
+        let built: BTreeSet<String> = CUBINS.iter().map(|cubin| format!("sm_{}", cubin.capability)).collect();
+        let named = ARCHITECTURES.iter().map(|name| name.trim_end_matches(char::is_alphabetic).to_owned());
+        assert_eq!(named.collect::<BTreeSet<_>>(), built);
+    }
+
+    #[test]
     fn every_capability_has_every_kernel_of_the_emulation() {
         let wanted = emulated_kernels();
         assert!(wanted.contains("add_rms_norm"));

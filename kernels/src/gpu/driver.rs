@@ -130,6 +130,20 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
+    /// The architectures of NVIDIA GPUs that this build has kernels for, as nvcc names them: `sm_80`. Empty for a build
+    /// without GPU support.
+    #[must_use]
+    pub fn built_for() -> &'static [&'static str] {
+        #[cfg(feature = "cuda")]
+        {
+            super::cubins::ARCHITECTURES
+        }
+        #[cfg(not(feature = "cuda"))]
+        {
+            &[]
+        }
+    }
+
     /// The CUDA device with this number. Opens the driver at run time: nothing of CUDA is needed to start a program that
     /// never calls this.
     ///

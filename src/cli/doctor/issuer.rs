@@ -4,6 +4,7 @@
 use super::report::{Section, fail, ok, warn};
 use super::{clock, here};
 use crate::auth::gitlab::Check;
+use crate::cli::output;
 use crate::egress::{Egress, EgressError, Fetched};
 use serde::Deserialize;
 use std::time::SystemTime;
@@ -166,5 +167,5 @@ fn keys(fetched: &Fetched, at: &str) -> Check {
 /// Text of another server, on its way to a terminal.
 fn readable(text: &str) -> String {
     const CHARS_MAX: usize = 200;
-    text.chars().filter(|char| !char.is_control()).take(CHARS_MAX).collect()
+    output::one_line(text, CHARS_MAX)
 }

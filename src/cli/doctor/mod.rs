@@ -85,7 +85,7 @@ fn server_door(config: &Config, url: &str) -> Result<Egress, CliError> {
 }
 
 /// Where a server with this configuration can be called from this machine.
-fn own_url(config: &Config) -> String {
+pub fn own_url(config: &Config) -> String {
     let scheme = if config.tls.listener.is_some() { "https" } else { "http" };
     let ip = match config.server.listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

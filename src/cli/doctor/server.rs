@@ -2,6 +2,7 @@
 
 use super::report::{Section, fail, ok, warn};
 use crate::auth::gitlab::{Check, Contents};
+use crate::cli::output;
 use crate::egress::{Answer, Ask, Egress, EgressError, Fetched, Method};
 use serde::Deserialize;
 use serde_json::json;
@@ -276,5 +277,5 @@ fn judge(name: &'static str, arrivals: &Arrivals) -> Check {
 /// The beginning of an answer, fit for a terminal.
 fn excerpt(body: &[u8]) -> String {
     const CHARS_MAX: usize = 200;
-    String::from_utf8_lossy(body).chars().filter(|char| !char.is_control()).take(CHARS_MAX).collect()
+    output::one_line(&String::from_utf8_lossy(body), CHARS_MAX)
 }
