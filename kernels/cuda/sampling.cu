@@ -1,14 +1,14 @@
 // One token per row: scan, (sampling_filter between them,) draw, finish.
 //
 // logits: f32 [rows, vocab]; state_rows: [rows], rows of the state table, each at most once in a launch, PAD where the
-// row is padding. slices: [rows, num_slices]; tops: [rows, num_slices, TOP_MAX]; floors: [rows]; records: [rows].
+// row is padding. slices: [rows, num_slices]; tops: [rows, num_slices, TOP_MAX]; floors, records: [rows].
 // Scan and draw: a grid of (num_slices, rows) blocks, the blocks of both have the same size; finish: a block per row.
 // Shared memory: 32 values of 8 bytes.
 //
-// The draw is Gumbel-max: the largest of logit / temperature + noise follows the softmax, and no sum over the vocabulary
-// is needed. The noise of a token depends on (seed, number of tokens sampled so far, token) alone: SplitMix64 (Steele,
-// Lea, Flood 2014, "Fast splittable pseudorandom number generators"), seeded with a mix of the first two and read at the
-// third.
+// The draw is Gumbel-max: the largest of logit / temperature + noise follows the softmax, and no sum over the tokens is
+// needed. The noise of a token depends on (seed, number of tokens sampled so far, token) alone: SplitMix64 (Steele,
+// Lea, Flood 2014, "Fast splittable pseudorandom number generators"), seeded with a mix of the first two and read at
+// the third.
 // Moves 4 bytes per logit for a greedy row, 8 for one that draws (the second time from the L2 cache while the batch is
 // small), more for penalties (2 bytes) and for sampling_filter. Unmeasured.
 #include "sampling.cuh"
@@ -55,8 +55,9 @@ KERNEL_BOUNDS(sampling_scan, 256)(const float* logits, const uint32_t* state_row
     SHARED_MEMORY(memory);
     uint64_t* scratch = reinterpret_cast<uint64_t*>(memory);
     float* float_scratch = reinterpret_cast<float*>(memory);
+    const SamplingInputs inputs = {logits, state_rows, states, counts, biases, mask, num_state_rows, vocab, biases_max};
     Row row;
-    if (!open_row({logits, state_rows, states, counts, biases, mask, num_state_rows, vocab, biases_max}, blockIdx.y, row)) {
+    if (!open_row(inputs, blockIdx.y, row)) {
         return;
     }
     const uint64_t slice = static_cast<uint64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
@@ -124,8 +125,9 @@ KERNEL_BOUNDS(sampling_draw, 256)(const float* logits, const uint32_t* state_row
                                   const uint32_t* floors, SliceResult* slices, uint32_t num_state_rows, uint32_t vocab,
                                   uint32_t biases_max) {
     SHARED_MEMORY(memory);
+    const SamplingInputs inputs = {logits, state_rows, states, counts, biases, mask, num_state_rows, vocab, biases_max};
     Row row;
-    if (!open_row({logits, state_rows, states, counts, biases, mask, num_state_rows, vocab, biases_max}, blockIdx.y, row)) {
+    if (!open_row(inputs, blockIdx.y, row)) {
         return;
     }
     const RowState& state = *row.state;

@@ -1,11 +1,11 @@
 // The threshold of top-k and top-p for each row that has one: the order key of the least likely token that stays.
 //
-// floors: [rows]; 0 where nothing is dropped. Runs after sampling_scan, with its slices. One block per row; rows without
-// these filters cost one load. Shared memory: FilterMemory.
+// floors: [rows]; 0 where nothing is dropped. Runs after sampling_scan, with its slices. One block per row; rows
+// without these filters cost one load. Shared memory: FilterMemory.
 //
 // Nothing is sorted. A threshold is found bit by bit: the largest key such that the tokens at or above it are enough
-// (k of them, or a share of the probability), two bits a pass. Probabilities are fixed-point integers, so that their sum
-// is the same in any order. Tokens as likely as the last one that is needed all stay; the CPU keeps the lowest ids.
+// (k of them, or a share of the probability), two bits a pass. Probabilities are fixed-point integers, so that their
+// sum is the same in any order. Tokens as likely as the last one that is needed all stay; the CPU keeps the lowest ids.
 //
 // 16 passes over a vocabulary are a lot. What cannot be reached by the thresholds is therefore left out first, and the
 // rest (a few hundred tokens of a usual row) is searched in shared memory, if it fits:
@@ -174,8 +174,9 @@ KERNEL_BOUNDS(sampling_filter, 1024)(const float* logits, const uint32_t* state_
                                      uint32_t vocab, uint32_t biases_max, uint32_t num_slices) {
     SHARED_MEMORY(bytes);
     FilterMemory& memory = *reinterpret_cast<FilterMemory*>(bytes);
+    const SamplingInputs inputs = {logits, state_rows, states, counts, biases, mask, num_state_rows, vocab, biases_max};
     Row row;
-    if (!open_row({logits, state_rows, states, counts, biases, mask, num_state_rows, vocab, biases_max}, blockIdx.x, row)) {
+    if (!open_row(inputs, blockIdx.x, row)) {
         return;
     }
     uint32_t floor = 0;

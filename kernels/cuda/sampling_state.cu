@@ -20,7 +20,8 @@ KERNEL_BOUNDS(sampling_write_states, 128)(const uint32_t* entries, uint32_t* sta
 }
 
 // entries: [num_entries, 3]: row, token, its count; each pair of row and token once.
-KERNEL_BOUNDS(sampling_write_counts, 128)(const uint32_t* entries, uint16_t* counts, uint32_t num_entries, uint32_t vocab) {
+KERNEL_BOUNDS(sampling_write_counts, 128)(const uint32_t* entries, uint16_t* counts, uint32_t num_entries,
+                                          uint32_t vocab) {
     const uint32_t index = entry_index();
     if (index < num_entries) {
         const uint32_t* entry = entries + index * 3;

@@ -7,9 +7,10 @@
 //! What is computed, in this order: log probabilities of the model itself; then the mask; repetition penalty for
 //! tokens in prompt or output, presence and frequency penalty for generated ones; bias; temperature; min-p, top-k,
 //! top-p; the draw. A temperature of 0 takes the largest logit, the lowest id among equals. NaN is never chosen.
-//! Differences from sampling on the CPU, which keeps the same order: tokens exactly as likely as the last one that top-k
-//! or top-p keeps all stay; more than 32767 occurrences of a token count as 32767; probabilities are computed in f32; and
-//! the random numbers are others, so seeded draws give other tokens of the same distribution.
+//! Differences from sampling on the CPU, which keeps the same order: tokens exactly as likely as the last one that
+//! top-k or top-p keeps all stay; more than 32767 occurrences of a token count as 32767; probabilities are computed in
+//! f32, and the frequency penalty is applied with one rounding; where penalties leave nothing but minus infinity, the row
+//! fails; and the random numbers are others, so seeded draws give other tokens of the same distribution.
 //!
 //! The launches of a step depend on its number of rows alone, never on what the sequences ask for: a recorded graph
 //! serves all of them. Kernels: `kernels/cuda/sampling*.cu`.
@@ -181,8 +182,8 @@ impl SamplingTable {
         }
         let [vocab, biases_max] = [self.shape.vocab, self.shape.biases_max].map(|value| Argument::U32(count(value)));
         let staging = &mut self.staging;
-        // SAFETY: rows were checked above; `Pieces` keeps tokens below the vocabulary and places below `biases_max`, and
-        // names no place twice.
+        // SAFETY: rows were checked above; `Pieces` keeps tokens below the vocabulary and places below `biases_max`,
+        // and names no place twice.
         unsafe {
             staging.write(gpu, &STATE_ENTRY, &self.pieces.states, &[self.states.argument()], &[])?;
             staging.write(gpu, &COUNT_ENTRY, &self.pieces.counts, &[self.counts.argument()], &[vocab])?;
