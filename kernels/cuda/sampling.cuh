@@ -51,8 +51,8 @@ static_assert(sizeof(SliceResult) == 24, "the host allocates 6 words");
 // ---- logits of a row ----
 
 // Arguments that all kernels over logits share. `counts`: [state_rows, vocab], bit 15 = in the prompt, below it how
-// often the token was generated. `biases`: [state_rows, 2, biases_max], ascending tokens, then what is added to their logits.
-// `mask`: null, or [state_rows, ceil(vocab / 32)], a bit for every token that is allowed.
+// often the token was generated. `biases`: [state_rows, 2, biases_max], ascending tokens, then what is added to their
+// logits. `mask`: null, or [state_rows, ceil(vocab / 32)], a bit for every token that is allowed.
 struct SamplingInputs {
     const float* logits;
     const uint32_t* state_rows;

@@ -9,7 +9,7 @@
 //! top-p; the draw. A temperature of 0 takes the largest logit, the lowest id among equals. NaN is never chosen.
 //! Differences from sampling on the CPU, which keeps the same order: tokens exactly as likely as the last one that
 //! top-k or top-p keeps all stay; more than 32767 occurrences of a token count as 32767; probabilities are computed in
-//! f32, and the frequency penalty is applied with one rounding; where penalties leave nothing but minus infinity, the row
+//! f32, and the frequency penalty is applied with one rounding; a row whose penalties leave nothing but minus infinity
 //! fails; and the random numbers are others, so seeded draws give other tokens of the same distribution.
 //!
 //! The launches of a step depend on its number of rows alone, never on what the sequences ask for: a recorded graph
