@@ -152,6 +152,7 @@ impl Scheduler {
         sequence.slot = Some(self.slots.pop().expect("a slot was found free"));
         sequence.has_entered = false;
 
+        self.blocks.credit(&found);
         let PrefixMatch { blocks: mut table, partial } = found;
         sequence.chain = self.blocks.chain(&table);
         sequence.computed = table.len() * self.config.block_tokens;
@@ -181,17 +182,17 @@ impl Scheduler {
         (num_chats > self.config.chat_slots()).then_some(last.id)
     }
 
-    /// Whether `fresh` blocks may be taken now, leaving those that go no later a block each to grow into. For a
-    /// completion chats are preempted, the last first, if that yields enough; blocks that come back anyway are waited
+    /// Whether `fresh` blocks may be taken now, leaving those that go no later a block each to grow into. A chat takes
+    /// no retained ones as long as somebody else runs: it waits until they leave. For a completion chats are preempted, the last first, if that yields enough; blocks that come back anyway are waited
     /// for.
     fn find_blocks(&mut self, priority: Priority, fresh: usize, now_us: u64) -> bool {
         let num_sooner = self.running.partition_point(|other| other.rank <= priority.rank);
         let needed = fresh + num_sooner.min(self.config.num_blocks / HEADROOM_SHARE);
+        if priority.rank == Rank::Chat {
+            return self.num_free_for(priority) >= needed;
+        }
         if self.blocks.num_free() >= needed {
             return true;
-        }
-        if priority.rank == Rank::Chat {
-            return false;
         }
         let mut given_up = HashMap::new();
         let mut expected = self.blocks.num_free() + self.num_leaving_blocks(&mut given_up);
@@ -210,6 +211,15 @@ impl Scheduler {
             self.preempt(victim, now_us);
         }
         self.blocks.num_free() >= needed
+    }
+
+    /// Free blocks that somebody may take, who runs or is about to.
+    pub(super) fn num_free_for(&self, priority: Priority) -> usize {
+        let goes_first = self.running.first().is_none_or(|first| *first == priority);
+        match priority.rank {
+            Rank::Chat if !goes_first => self.blocks.num_free_ordinary(),
+            Rank::Chat | Rank::Completion => self.blocks.num_free(),
+        }
     }
 
     /// Blocks that come free when the steps in flight are collected, without further preemption. `given_up` counts

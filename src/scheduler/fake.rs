@@ -251,7 +251,7 @@ impl FakeDevice {
     /// Whatever the prefix cache would serve is there.
     pub fn check_matchable(&self, scheduler: &Scheduler) {
         for block in 0..scheduler.config.num_blocks {
-            let Some((salt, tokens)) = scheduler.blocks.path(block as u32) else { continue };
+            let Some((salt, tokens)) = scheduler.blocks.content(block as u32) else { continue };
             let mut last = None;
             let histories: Vec<_> = tokens.iter().map(|token| *last.insert(history(last, salt, *token))).collect();
             let len = scheduler.blocks.matchable(block as u32);

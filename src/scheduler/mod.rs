@@ -11,6 +11,8 @@
 //! - Whatever a step in flight may read or write (blocks, sources of copies, slots) stays held until that step was
 //!   committed or failed, whatever happens to the sequence meanwhile.
 //! - A position becomes matchable for others only when the step that computed it is committed, and then never changes.
+//! - The last contexts of whoever types are given out last, up to a share of the blocks; chats that start or grow leave
+//!   them alone as long as anybody else runs.
 //! - Completions go before chats, earlier deadlines first; chats keep a share and are promoted in time. When blocks
 //!   run out the last in this order is preempted. The first can always go on, so there is no deadlock.
 //!
@@ -24,6 +26,7 @@ mod config;
 mod prefix_cache;
 mod queue;
 mod reset;
+mod retention;
 mod schedule;
 mod sequence;
 mod step;
@@ -99,6 +102,10 @@ pub struct SchedulerStats {
     pub blocks_free: usize,
     /// Matchable, referenced or not.
     pub blocks_cached: usize,
+    /// Matchable, and given out last: they hold the last contexts of whoever types.
+    pub blocks_retained: usize,
+    /// Those contexts.
+    pub contexts_retained: usize,
     pub slots_free: usize,
     pub steps_in_flight: usize,
     pub steps_total: u64,
@@ -193,6 +200,8 @@ impl Scheduler {
             blocks_total: self.config.num_blocks,
             blocks_free: self.blocks.num_free(),
             blocks_cached: self.blocks.num_cached(),
+            blocks_retained: self.blocks.num_retained(),
+            contexts_retained: self.blocks.num_contexts(),
             slots_free: self.slots.len(),
             steps_in_flight: self.in_flight.len(),
             steps_total: self.next_step,
@@ -258,6 +267,11 @@ impl Scheduler {
             blocks: &sequence.blocks,
         };
         self.blocks.enter(&mut sequence.chain, computed, Tail::Enter);
+        if sequence.phase == Phase::Ended
+            && let Some(owner) = sequence.retains_for()
+        {
+            self.blocks.retain(&owner, &sequence.chain, computed, sequence.cached_tokens.unwrap_or(0));
+        }
         for block in std::mem::take(&mut sequence.blocks).into_iter().rev() {
             self.blocks.release(block);
         }

@@ -102,7 +102,20 @@ impl PrefixCache {
 
     /// Whether a chain still ends in the node it was built on.
     pub fn holds(&self, chain: &Chain) -> bool {
-        chain.parent.is_none_or(|parent| self.contains(parent.block) && self.node(parent.block) == parent)
+        chain.parent.is_none_or(|parent| self.has(parent))
+    }
+
+    /// The blocks from the first one down to `block`.
+    pub fn path_to(&self, block: BlockId) -> Vec<NodeRef> {
+        let upwards = std::iter::successors(Some(block), |block| self.entry(*block).parent);
+        let mut path: Vec<NodeRef> = upwards.map(|block| self.node(block)).collect();
+        path.reverse();
+        path
+    }
+
+    /// Whether this very node is in the tree.
+    pub fn has(&self, node: NodeRef) -> bool {
+        self.contains(node.block) && self.node(node.block) == node
     }
 
     /// The full block with exactly these tokens below `parent`.

@@ -105,7 +105,8 @@ impl Scheduler {
     /// step, because blocks come back anyway or it is itself the last.
     fn grow(&mut self, priority: Priority, now_us: u64) -> bool {
         loop {
-            if let Some(block) = self.blocks.allocate() {
+            if self.num_free_for(priority) > 0 {
+                let block = self.blocks.allocate().expect("a block was found free");
                 let sequence = self.sequences.get_mut(&priority.id).expect("a running sequence is known");
                 sequence.blocks.push(block);
                 return true;

@@ -1,6 +1,7 @@
 //! One generation as the scheduler sees it: its tokens, how far they are computed, and who holds what for it.
 
 use super::prefix_cache::Chain;
+use super::retention::Owner;
 use super::{BlockCopy, BlockId, SequenceId, SlotIndex};
 use crate::domain::{CacheSalt, Class, SessionKey};
 use std::collections::HashMap;
@@ -178,6 +179,15 @@ impl Sequence {
             0 => Want::Nothing,
             1 => Want::Decode,
             remaining => Want::Prefill(remaining),
+        }
+    }
+
+    /// For whom its context is kept when it ends: somebody typing comes back to it with the next keystroke.
+    pub fn retains_for(&self) -> Option<Owner> {
+        match (self.class, &self.session) {
+            (Class::Chat, _) => None,
+            (Class::Completion, Some(session)) => Some(Owner::Session(session.clone())),
+            (Class::Completion, None) => Some(Owner::Tenant(self.cache_salt)),
         }
     }
 

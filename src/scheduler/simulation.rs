@@ -19,6 +19,8 @@ struct World {
     refused: usize,
     hash_bits: Option<u32>,
     lost_devices: usize,
+    /// Blocks of contexts that were kept, summed over the turns.
+    retained: usize,
 }
 
 impl World {
@@ -46,8 +48,8 @@ impl World {
         let device = FakeDevice::new(&config, vocab);
         let texts = (0..3).map(|_| (0..20 + random.below(40)).map(|_| random.below(vocab) as u32).collect()).collect();
         let salts = 1 + random.below(2);
-        let (live, now_us, refused, lost_devices) = (Vec::new(), 0, 0, 0);
-        Self { random, scheduler, device, now_us, live, texts, salts, refused, hash_bits, lost_devices }
+        let (live, now_us, refused, lost_devices, retained) = (Vec::new(), 0, 0, 0, 0);
+        Self { random, scheduler, device, now_us, live, texts, salts, refused, hash_bits, lost_devices, retained }
     }
 
     fn arrive(&mut self) {
@@ -117,9 +119,10 @@ impl World {
             self.scheduler.blocks.keep_hash_bits(bits);
         }
         self.scheduler.check();
-        let SchedulerStats { running, steps_in_flight, blocks_cached, blocks_free, .. } = self.scheduler.stats();
+        let SchedulerStats { running, steps_in_flight, blocks_cached, blocks_retained, blocks_free, .. } =
+            self.scheduler.stats();
         let num_blocks = self.scheduler.config.num_blocks;
-        assert_eq!((running, steps_in_flight, blocks_cached, blocks_free), (0, 0, 0, num_blocks));
+        assert_eq!((running, steps_in_flight, blocks_cached + blocks_retained, blocks_free), (0, 0, 0, num_blocks));
         self.lost_devices += 1;
     }
 
@@ -183,6 +186,7 @@ impl World {
             self.scheduler.check();
         }
         self.live.retain(|id| self.scheduler.contains(*id));
+        self.retained += self.scheduler.stats().blocks_retained;
     }
 }
 
@@ -215,7 +219,7 @@ fn simulate(seed: u64, depth: usize, steps: usize, hash_bits: Option<u32>) -> Wo
 
 /// What has happened over many worlds, so that a simulation that stopped exercising something is noticed.
 fn simulate_all(depth: usize, hash_bits: Option<u32>) {
-    let mut seen: [u64; 9] = [0; 9];
+    let mut seen: [u64; 10] = [0; 10];
     for seed in 0..24 {
         let world = simulate(1_000 * depth as u64 + seed, depth, 400, hash_bits);
         let stats = world.scheduler.stats();
@@ -229,12 +233,15 @@ fn simulate_all(depth: usize, hash_bits: Option<u32>) {
             world.refused as u64,
             stats.discarded_tokens_total,
             world.lost_devices as u64,
+            world.retained as u64,
         ];
         for (sum, count) in seen.iter_mut().zip(counts) {
             *sum += count;
         }
     }
-    println!("steps, cached, preempted, promoted, superseded, expired, refused, discarded, lost devices: {seen:?}");
+    println!(
+        "steps, cached, preempted, promoted, superseded, expired, refused, discarded, lost devices, retained: {seen:?}"
+    );
     assert!(seen.iter().all(|sum| *sum > 0), "{seen:?}");
     assert!(seen[0] > 5_000);
 }

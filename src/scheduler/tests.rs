@@ -2,6 +2,7 @@
 
 mod ahead;
 mod reset;
+mod retention;
 
 use super::fake::{Expected, FakeDevice};
 use super::{AdmitError, ConfigError, NewSequence, Outcome, Scheduler, SchedulerConfig, SequenceId, Step};
