@@ -7,9 +7,11 @@
 mod classify;
 mod error;
 mod gate;
+mod stream;
 mod trust;
 
 pub use error::{ConnectFailure, EgressError, Origin, Refusal, TlsCause};
+pub use stream::Streamed;
 pub use trust::CaFileError;
 
 use crate::certificate::Certificate;
@@ -232,6 +234,15 @@ impl Egress {
     }
 
     async fn once(&self, url: Url, ask: Ask<'_>) -> Result<Answer, EgressError> {
+        let (request, context) = self.prepare(url, ask)?;
+        match request.timeout(ask.timeout).send().await {
+            Ok(response) => Ok(Answer { status: response.status().as_u16(), response, context }),
+            Err(error) => Err(classify(&error, &context, self.witness.seen(&context.host))),
+        }
+    }
+
+    /// The request that an ask means, still without a limit on its time.
+    fn prepare(&self, url: Url, ask: Ask<'_>) -> Result<(reqwest::RequestBuilder, Context), EgressError> {
         let context = Context {
             at: Origin::with_path(&url),
             host: url.host_str().unwrap_or_default().to_owned(),
@@ -244,14 +255,11 @@ impl Egress {
             Method::Head => reqwest::Method::HEAD,
             Method::Post => reqwest::Method::POST,
         };
-        let mut request = self.client.request(method, url).timeout(ask.timeout).headers(header_map(ask.headers)?);
+        let mut request = self.client.request(method, url).headers(header_map(ask.headers)?);
         if let Some(body) = ask.body {
             request = request.header("content-type", "application/json").body(body.to_owned());
         }
-        match request.send().await {
-            Ok(response) => Ok(Answer { status: response.status().as_u16(), response, context }),
-            Err(error) => Err(classify(&error, &context, self.witness.seen(&context.host))),
-        }
+        Ok((request, context))
     }
 }
 
@@ -285,8 +293,12 @@ impl Answer {
     }
 
     fn is_redirect(&self) -> bool {
-        matches!(self.status, 301 | 302 | 303 | 307 | 308)
+        redirect_status(self.status)
     }
+}
+
+fn redirect_status(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
 /// Where a redirect leads, if that is the same host and not less protected.

@@ -5,6 +5,7 @@ mod bounds;
 mod certificates;
 mod proxies;
 mod servers;
+mod streams;
 
 use sconce::egress::{Egress, EgressError, EgressSettings};
 
