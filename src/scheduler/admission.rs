@@ -182,9 +182,9 @@ impl Scheduler {
         (num_chats > self.config.chat_slots()).then_some(last.id)
     }
 
-    /// Whether `fresh` blocks may be taken now, leaving those that go no later a block each to grow into. A chat takes
-    /// no retained ones as long as somebody else runs: it waits until they leave. For a completion chats are preempted, the last first, if that yields enough; blocks that come back anyway are waited
-    /// for.
+    /// Whether `fresh` blocks may be taken now, leaving those that go no later a block each to grow into. A chat takes no
+    /// retained ones as long as somebody else runs: it waits until they leave. For a completion chats are preempted, the
+    /// last first, if that yields enough; blocks that come back anyway are waited for.
     fn find_blocks(&mut self, priority: Priority, fresh: usize, now_us: u64) -> bool {
         let num_sooner = self.running.partition_point(|other| other.rank <= priority.rank);
         let needed = fresh + num_sooner.min(self.config.num_blocks / HEADROOM_SHARE);

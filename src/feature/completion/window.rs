@@ -46,14 +46,34 @@ pub fn window<'a>(prefix: &'a str, suffix: &'a str, context: &[String], budget_t
     let shown_prefix = cut_left(prefix, prefix_budget);
     let shown_suffix = cut_right(suffix, suffix_budget);
     let left = budget_left(cost(shown_prefix), prefix_budget, cost(shown_suffix), suffix_budget);
-    let all_context = context.iter().filter(|item| !item.is_empty()).map(String::as_str).collect::<Vec<_>>().join("\n");
-    let shown_context = cut_right(&all_context, left).to_owned();
+    let (shown_context, context_chars_dropped) = further_files(context, left);
     let trimmed = Trimmed {
         prefix_chars_dropped: dropped(prefix, shown_prefix),
         suffix_chars_dropped: dropped(suffix, shown_suffix),
-        context_chars_dropped: dropped(&all_context, &shown_context),
+        context_chars_dropped,
     };
     Window { context: shown_context, prefix: shown_prefix, suffix: shown_suffix, trimmed }
+}
+
+/// The most important of further files within a budget, and how many characters of them found no room.
+///
+/// What changes least stands first. An editor names the file that was used last first, and it is the one that was changed
+/// last, so that order is turned round: whoever goes back and forth between two files leaves the beginning of the
+/// prompt as it was, and has what matters most next to the cursor.
+fn further_files(context: &[String], budget: usize) -> (String, usize) {
+    let separator = char_cost('\n');
+    let mut left = budget;
+    let mut dropped_chars = 0;
+    let mut shown = Vec::new();
+    for item in context.iter().filter(|item| !item.is_empty()) {
+        let piece = cut_right(item, left);
+        dropped_chars += dropped(item, piece);
+        // Nothing of what matters less is shown in place of what found no room.
+        left = if piece.len() < item.len() { 0 } else { left.saturating_sub(cost(piece) + separator) };
+        shown.extend((!piece.is_empty()).then_some(piece));
+    }
+    shown.reverse();
+    (shown.join("\n"), dropped_chars)
 }
 
 /// An estimate, rounded up.
@@ -239,10 +259,24 @@ mod tests {
     }
 
     #[test]
+    fn going_back_and_forth_between_two_files_leaves_the_others_where_they_are() {
+        let file = |name: &str| format!("# {name}\n{}", "A = 1\n".repeat(20));
+        let show = |names: [&str; 3], budget| window("x", "", &names.map(file), budget).context;
+        let (in_a, in_b) = (show(["b", "c", "d"], 1_000), show(["a", "c", "d"], 1_000));
+        let stays = format!("{}\n{}\n", file("d"), file("c"));
+        assert!(in_a.starts_with(&stays) && in_b.starts_with(&stays), "{in_a}");
+        assert!(in_a.ends_with(&file("b")) && in_b.ends_with(&file("a")));
+        // Without room for all it is the least important one that is cut.
+        let cut = show(["b", "c", "d"], 130);
+        assert!(cut.ends_with(&format!("\n{}", file("b"))) && cut.starts_with("# c\n"), "{cut}");
+        assert!(!cut.contains("# d") && !cut.starts_with(&file("c")), "{cut}");
+    }
+
+    #[test]
     fn small_files_are_shown_whole_and_nothing_fits_no_budget() {
         let context = ["PI = 3\n".to_owned(), String::new(), "E = 2\n".to_owned()];
         let shown = window("a", "b", &context, 1000);
-        assert_eq!((shown.prefix, shown.suffix, shown.context.as_str()), ("a", "b", "PI = 3\n\nE = 2\n"));
+        assert_eq!((shown.prefix, shown.suffix, shown.context.as_str()), ("a", "b", "E = 2\n\nPI = 3\n"));
         assert!(shown.trimmed.is_nothing());
         let shown = window("äöü", "äöü", &context, 0);
         assert_eq!((shown.prefix, shown.suffix, shown.context.as_str()), ("", "", ""));
