@@ -4,9 +4,7 @@ use super::build_gateway;
 use super::gitlab_env::Notice;
 use super::problem::Problem;
 use super::reader::Reader;
-use super::{
-    Auth, Catalog, Config, Engine, Environment, Limits, Log, LogFormat, Metrics, Model, Quantise, Server,
-};
+use super::{Auth, Catalog, Config, Engine, Environment, Limits, Log, LogFormat, Metrics, Model, Quantise, Server};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ const TIB: u64 = 1 << 40;
 pub const CONTEXT_TOKENS_MAX: u64 = 1 << 20;
 const QUANTISE: &[(&str, Quantise)] =
     &[("none", Quantise::None), ("q8_0", Quantise::Q8_0), ("fp8", Quantise::Fp8), ("int4", Quantise::Int4)];
+const SPECULATION: &[(&str, bool)] = &[("auto", true), ("off", false)];
 
 /// Reads everything; problems are left in the reader.
 pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<Notice>) -> Config {
@@ -101,13 +100,13 @@ fn engine(reader: &mut Reader<'_>) -> Engine {
         running_max: reader.whole_or_auto("engine.running_max", 1..=4096, "auto").map(count_nonzero),
         waiting_max: count_nonzero(reader.whole("engine.waiting_max", 1..=1_000_000)),
         is_batch_invariant: reader.flag("engine.batch_invariant"),
+        speculates: reader.choice("engine.speculation", SPECULATION),
         chat_share: reader.share("engine.chat_share"),
         promote_after: Duration::from_millis(reader.whole("engine.promote_after_ms", 0..=3_600_000)),
         completion_deadline: Duration::from_millis(reader.whole("engine.completion_deadline_ms", 1..=86_400_000)),
         chat_deadline: Duration::from_millis(reader.whole("engine.chat_deadline_ms", 1..=86_400_000)),
     };
-    let limited =
-        [("engine.prefill_chunk_max", engine.prefill_chunk_max), ("engine.running_max", engine.running_max)];
+    let limited = [("engine.prefill_chunk_max", engine.prefill_chunk_max), ("engine.running_max", engine.running_max)];
     for (smaller_key, smaller) in limited {
         if let (Some(smaller), Some(larger)) = (smaller, engine.step_tokens_max)
             && smaller > larger

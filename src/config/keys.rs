@@ -37,6 +37,7 @@ pub const KEYS: &[Key] = &[
     key("engine.running_max", "auto", "sequences computed at once; auto is 64, on a GPU 128"),
     key("engine.waiting_max", "256", "requests that may wait; more are answered 429"),
     key("engine.batch_invariant", "off", "same answer in any company on a GPU too, at a cost in speed"),
+    key("engine.speculation", "auto", "guess tokens that repeat earlier text and verify several at once: auto, off"),
     key("engine.chat_share", "0.25", "share of a step that chat gets while completions wait"),
     key("engine.promote_after_ms", "2000", "waiting time after which chat counts as completion"),
     key("engine.completion_deadline_ms", "30000", "time a completion may take"),

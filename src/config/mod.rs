@@ -110,6 +110,8 @@ pub struct Engine {
     pub waiting_max: NonZeroUsize,
     /// Whether reductions on a GPU have one order for every batch. On the CPU they always have.
     pub is_batch_invariant: bool,
+    /// Whether guessed tokens are verified where that pays. It changes no answer.
+    pub speculates: bool,
     /// Share of a step's tokens that chat gets even while completions wait.
     pub chat_share: f64,
     pub promote_after: Duration,

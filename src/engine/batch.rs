@@ -25,6 +25,7 @@ pub struct Batch {
     pub chunks: Vec<PackedChunk>,
     /// The block tables of all chunks, one after another.
     pub block_tables: Vec<u32>,
+    /// Rows of one sequence are neighbours; each but the first follows a guess at what the one before samples.
     pub sampled: Vec<SampledRow>,
 }
 
@@ -117,6 +118,25 @@ impl Batch {
 
     pub fn rows(&self) -> usize {
         self.inputs.len()
+    }
+
+    /// The entry of [`Batch::sampled`] that counts next, once entry `index` has sampled `token`, or could not be
+    /// sampled. Rows behind a guess that was wrong are passed over: they are not to be sampled, because the state of
+    /// their sequence is not what they were computed for.
+    pub fn next_sampled(&self, index: usize, token: Option<u32>) -> usize {
+        let own = self.sampled[index..].iter().take_while(|row| row.sequence == self.sampled[index].sequence);
+        let is_right = |row: &SampledRow| token.map(RowInput::Known) == Some(self.inputs[row.row as usize]);
+        match own.clone().nth(1) {
+            Some(next) if !is_right(next) => index + own.count(),
+            Some(_) | None => index + 1,
+        }
+    }
+
+    /// How many rows of a chunk are sampled.
+    pub fn sampled_rows(&self, chunk: &PackedChunk) -> usize {
+        let rows = chunk.first_row..chunk.first_row + chunk.rows;
+        let first = self.sampled.partition_point(|sampled| (sampled.row as usize) < rows.start);
+        self.sampled[first..].iter().take_while(|sampled| rows.contains(&(sampled.row as usize))).count()
     }
 
     pub fn block_table(&self, chunk: &PackedChunk) -> &[u32] {

@@ -22,7 +22,11 @@ pub(super) struct Blueprint {
     pub context_tokens: usize,
     pub num_blocks: usize,
     pub is_batch_invariant: bool,
+    pub speculates: bool,
 }
+
+/// Guessed tokens that a step on the CPU has room to verify. Each costs a row of logits in the workspace.
+const STEP_DRAFTS_MAX: usize = 32;
 
 /// Numbers of a model on its device.
 #[derive(Clone, Copy)]
@@ -52,7 +56,7 @@ impl Blueprint {
     /// Everything a step writes besides the cache.
     pub fn workspace_bytes(&self) -> Result<u64, nn::LoadError> {
         Ok(match &self.device {
-            Device::Cpu(_) => Workspace::bytes(&self.spec, self.step_tokens_max, self.running_max),
+            Device::Cpu(_) => Workspace::bytes(&self.spec, self.step_tokens_max, self.sampled_rows_max()),
             Device::Gpu(gpu) => GpuRunner::workspace_bytes(gpu.first(), &self.spec, &self.gpu_limits()?),
         })
     }
@@ -77,11 +81,15 @@ impl Blueprint {
         }
     }
 
+    fn sampled_rows_max(&self) -> usize {
+        self.running_max.saturating_add(if self.speculates { STEP_DRAFTS_MAX } else { 0 })
+    }
+
     fn on_cpu(&self, pool: &Arc<Pool>, progress: &mut dyn FnMut(u64)) -> Result<Box<dyn Runner>, LoadError> {
         let Self { spec, step_tokens_max, running_max, .. } = self;
         let decoder = Decoder::load(&self.checkpoint, spec.clone(), self.quantise, progress)?;
         let cache = KvCache::new(spec.layers, self.num_blocks, BLOCK_TOKENS, spec.kv_heads, spec.head_dim)?;
-        let workspace = Workspace::new(spec, *step_tokens_max, *running_max);
+        let workspace = Workspace::new(spec, *step_tokens_max, self.sampled_rows_max());
         Ok(Box::new(CpuRunner::new(decoder, Arc::clone(pool), cache, workspace, *running_max)))
     }
 

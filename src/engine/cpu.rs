@@ -30,7 +30,7 @@ struct StateRow {
 }
 
 impl CpuRunner {
-    /// `running_max` rows of the state table.
+    /// `running_max` rows of the state table. What the workspace can sample beyond that is for verifying guesses.
     pub fn new(decoder: Decoder, pool: Arc<Pool>, cache: KvCache, workspace: Workspace, running_max: usize) -> Self {
         let logits = vec![0.0; decoder.spec().vocab];
         Self {
@@ -75,17 +75,18 @@ impl CpuRunner {
         // [sampled_rows, vocab]
         let logits = self.decoder.forward(&self.pool, &packed, &mut self.cache, &mut self.workspace);
         let vocab = self.logits.len();
-        let mut tokens = Vec::with_capacity(batch.sampled.len());
-        for (sampled, row_logits) in batch.sampled.iter().zip(logits.chunks_exact(vocab)) {
+        let mut results = Vec::with_capacity(batch.sampled.len());
+        let mut index = 0;
+        while let Some(sampled) = batch.sampled.get(index) {
             let row = self.rows[sampled.state_row as usize].as_mut().expect("a sampled sequence has entered its row");
-            self.logits.copy_from_slice(row_logits);
-            let token = row.sampler.sample(&mut self.logits, &mut self.scratch);
-            if let Ok(token) = &token {
-                row.last_sample = Some(token.token);
-            }
-            tokens.push(token);
+            self.logits.copy_from_slice(&logits[index * vocab..][..vocab]);
+            let result = row.sampler.sample(&mut self.logits, &mut self.scratch);
+            let token = result.as_ref().ok().map(|sampled| sampled.token);
+            row.last_sample = token.or(row.last_sample);
+            results.push(result);
+            index = batch.next_sampled(index, token);
         }
-        Ok(tokens)
+        Ok(results)
     }
 
     fn enter(&mut self, batch: &Batch) {
@@ -117,6 +118,10 @@ impl CpuRunner {
 impl Runner for CpuRunner {
     fn depth(&self) -> usize {
         0
+    }
+
+    fn step_drafts_max(&self) -> usize {
+        self.workspace.sampled_rows_max().saturating_sub(self.rows.len())
     }
 
     fn submit(&mut self, batch: Batch) -> Result<(), StepError> {

@@ -1,12 +1,13 @@
-//! A device without arithmetic, for tests, that can be told what to do wrong. Its key-value cache holds hashes of token histories, and the token sampled
-//! at a position is a function of the whole history. A block read by the wrong sequence, reused too early or copied
-//! wrongly changes the text. Its depth is a parameter; steps are computed when they are collected.
+//! A device without arithmetic, for tests, that can be told what to do wrong, and taught what to say. Its key-value cache
+//! holds hashes of token histories, and the token sampled at a position is a function of the whole history. A block read
+//! by the wrong sequence, reused too early or copied wrongly changes the text. Its depth is a parameter; steps are
+//! computed when they are collected.
 
 use super::batch::{Batch, PackedChunk, RowInput};
 use super::runner::{Collected, RowResult, Runner, StepError};
 use crate::sampler::SampledToken;
 use crate::scheduler::{SchedulerConfig, StepId};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +30,11 @@ fn sample(hash: u64, vocab: u32) -> u32 {
 
 pub(super) struct FakeRunner {
     depth: usize,
-    vocab: u32,
+    pub(super) vocab: u32,
+    /// Guessed tokens that a step may verify.
+    pub(super) step_drafts_max: usize,
+    /// What it says after histories that it was taught.
+    taught: HashMap<u64, u32>,
     block_tokens: usize,
     kv: Vec<u64>,
     last_samples: Vec<Option<u32>>,
@@ -60,6 +65,10 @@ pub(super) enum Fault {
 pub(super) struct Ledger {
     /// Submitted so far, for tests that want to know that work has stopped.
     pub(super) steps: AtomicUsize,
+    /// Computed so far.
+    pub(super) rows: AtomicUsize,
+    /// Steps computed so far in which somebody got a token.
+    pub(super) sampling_steps: AtomicUsize,
     /// Devices not yet dropped.
     pub(super) alive: AtomicUsize,
     /// Calls of devices that had failed for good.
@@ -76,6 +85,8 @@ impl FakeRunner {
         Self {
             depth: config.depth,
             vocab,
+            step_drafts_max: 0,
+            taught: HashMap::new(),
             block_tokens: config.block_tokens,
             kv: vec![0; config.num_blocks * config.block_tokens],
             last_samples: vec![None; config.running_max],
@@ -84,6 +95,15 @@ impl FakeRunner {
             fault: None,
             has_failed: false,
             ledger: Arc::clone(ledger),
+        }
+    }
+
+    /// Wherever a history is the beginning of this text, it will say how the text goes on.
+    pub(super) fn teach(&mut self, text: &[u32]) {
+        let mut hash = SEED;
+        for pair in text.windows(2) {
+            hash = extend(hash, pair[0]);
+            self.taught.insert(hash, pair[1]);
         }
     }
 
@@ -112,11 +132,16 @@ impl FakeRunner {
             self.compute_chunk(batch, chunk)?;
         }
         let mut tokens = Vec::new();
-        for sampled in &batch.sampled {
-            let token = sample(self.kv[batch.kv_slots[sampled.row as usize] as usize], self.vocab);
+        let mut index = 0;
+        while let Some(sampled) = batch.sampled.get(index) {
+            let history = self.kv[batch.kv_slots[sampled.row as usize] as usize];
+            let token = self.taught.get(&history).copied().unwrap_or_else(|| sample(history, self.vocab));
             self.last_samples[sampled.state_row as usize] = Some(token);
             tokens.push(Ok(SampledToken { token, logprobs: None }));
+            index = batch.next_sampled(index, Some(token));
         }
+        self.ledger.sampling_steps.fetch_add(usize::from(!tokens.is_empty()), Ordering::SeqCst);
+        self.ledger.rows.fetch_add(batch.rows(), Ordering::SeqCst);
         Ok(tokens)
     }
 
@@ -170,6 +195,10 @@ impl FakeRunner {
 impl Runner for FakeRunner {
     fn depth(&self) -> usize {
         self.depth
+    }
+
+    fn step_drafts_max(&self) -> usize {
+        self.step_drafts_max
     }
 
     fn submit(&mut self, batch: Batch) -> Result<(), StepError> {

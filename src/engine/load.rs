@@ -69,6 +69,8 @@ pub struct EngineSettings {
     pub waiting_max: usize,
     /// Whether a GPU sums in one order for every batch. The CPU always does.
     pub is_batch_invariant: bool,
+    /// Whether guesses at the next tokens are verified where the device can and where it pays.
+    pub speculates: bool,
     /// Share of a step that chat gets while completions could fill it.
     pub chat_share: f32,
     /// Chat that has waited longer competes as a completion.
@@ -169,6 +171,7 @@ pub fn plan(source: &Source, options: LoadOptions, device: &Device) -> Result<Pl
         context_tokens,
         num_blocks: 0,
         is_batch_invariant: options.settings.is_batch_invariant,
+        speculates: options.settings.speculates,
     };
     let needs = blueprint.needs()?;
     let workspace_bytes = blueprint.workspace_bytes()?;
@@ -322,6 +325,8 @@ fn assemble(
     let deadlines =
         DefaultDeadlines { completion: options.settings.completion_deadline, chat: options.settings.chat_deadline };
     let block_tokens = BLOCK_TOKENS;
-    let parts = Parts { info, renderer, scheduler, block_tokens, runner, restart, deadlines, metrics, memory };
+    let step_drafts_max = if options.settings.speculates { runner.step_drafts_max() } else { 0 };
+    let parts =
+        Parts { info, renderer, scheduler, block_tokens, step_drafts_max, runner, restart, deadlines, metrics, memory };
     Engine::start(parts).map_err(LoadError::Thread)
 }

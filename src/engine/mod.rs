@@ -3,6 +3,7 @@
 //! Knows the rooms below it and joins them: `checkpoint` and `arch` say what a model is, `nn` computes, `scheduler`
 //! decides, `sampler` chooses, `tokenizer` speaks. Must not know of HTTP, of wire formats, or of who is asking.
 
+mod answers;
 mod batch;
 mod blueprint;
 mod cpu;
@@ -19,6 +20,7 @@ mod restart;
 mod retry;
 mod runner;
 mod speaker;
+mod speculation;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -79,6 +81,8 @@ pub struct Parts {
     pub renderer: Renderer,
     pub scheduler: Scheduler,
     pub block_tokens: usize,
+    /// Guessed tokens that one step may verify; 0 guesses nothing.
+    pub step_drafts_max: usize,
     pub runner: Box<dyn Runner>,
     pub restart: Restart,
     pub deadlines: DefaultDeadlines,
@@ -103,6 +107,7 @@ impl Engine {
         let device = Supervisor::new(parts.runner, parts.restart, reports)?;
         let settings = worker::Settings {
             block_tokens: parts.block_tokens,
+            step_drafts_max: parts.step_drafts_max,
             vocab_size: parts.info.vocab_size,
             metrics: parts.metrics,
             clock,

@@ -4,6 +4,7 @@
 //! that runs ahead of the host has a depth: that many steps may be submitted before the oldest must be collected. The
 //! CPU computes inside `submit` and has depth 0; it is the same loop, not another one.
 
+use super::answers::counting_rows;
 use super::batch::Batch;
 use super::load::LoadError;
 use crate::sampler::{SampleError, SampledToken};
@@ -18,6 +19,12 @@ use std::any::Any;
 pub trait Runner: Send {
     /// How many steps may be in flight besides the one being submitted.
     fn depth(&self) -> usize;
+
+    /// Guessed tokens that one step may verify, over all sequences. 0: every sequence has one sampled row at most.
+    /// Only a device of depth 0 is ever given any.
+    fn step_drafts_max(&self) -> usize {
+        0
+    }
 
     /// Starts a step. Keeps the batch until the step is collected.
     ///
@@ -35,7 +42,8 @@ pub trait Runner: Send {
 #[derive(Debug)]
 pub struct Collected {
     pub batch: Batch,
-    /// One entry per [`Batch::sampled`] row in the same order, or why the step as a whole failed.
+    /// One entry per [`Batch::sampled`] row that counts ([`Batch::next_sampled`]), in the same order, or why the step as
+    /// a whole failed.
     pub tokens: Result<Vec<RowResult>, StepError>,
 }
 
@@ -85,8 +93,9 @@ impl Collected {
             return Err(StepError::WrongStep { got: self.batch.step, expected });
         }
         let Ok(rows) = &self.tokens else { return Ok(()) };
-        if rows.len() != self.batch.sampled.len() {
-            return Err(StepError::TokenCount { tokens: rows.len(), rows: self.batch.sampled.len() });
+        let counting = counting_rows(&self.batch, rows);
+        if rows.len() != counting {
+            return Err(StepError::TokenCount { tokens: rows.len(), rows: counting });
         }
         for sampled in rows.iter().flatten() {
             let top = sampled.logprobs.iter().flat_map(|logprobs| logprobs.top.iter().map(|(token, _)| *token));

@@ -2,6 +2,7 @@
 //! a clock that the test moves.
 
 mod restart;
+mod speculation;
 
 use super::fake::{FakeRunner, Fault, Ledger, next_token};
 use super::health::HealthCell;
@@ -117,6 +118,16 @@ impl Bench {
     }
 
     fn over(config: SchedulerConfig, runner: FakeRunner, restart: Restart, ledger: Arc<Ledger>) -> Self {
+        Self::speaking(tokenizer(), config, runner, restart, ledger)
+    }
+
+    fn speaking(
+        tokenizer: Arc<Tokenizer>,
+        config: SchedulerConfig,
+        runner: FakeRunner,
+        restart: Restart,
+        ledger: Arc<Ledger>,
+    ) -> Self {
         let scheduler = Scheduler::new(config).expect("valid");
         let (commands, receiver) = sync_channel(256);
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "fake").expect("fresh registry");
@@ -127,13 +138,13 @@ impl Bench {
             restarts: metrics.restarts.clone(),
             started: Instant::now(),
         };
+        let (vocab_size, step_drafts_max) = (runner.vocab as usize, runner.step_drafts_max);
         let device = Supervisor::new(Box::new(runner), restart, reports).expect("a thread");
         let now_us = Arc::new(AtomicU64::new(0));
         let now = Arc::clone(&now_us);
         let clock: Clock = Box::new(move || now.load(Ordering::SeqCst));
-        let tokenizer = tokenizer();
-        let vocab_size = VOCAB as usize;
-        let settings = Settings { block_tokens: BLOCK_TOKENS, vocab_size, metrics: metrics.clone(), clock };
+        let settings =
+            Settings { block_tokens: BLOCK_TOKENS, step_drafts_max, vocab_size, metrics: metrics.clone(), clock };
         let worker = Worker::new(scheduler, device, receiver, Arc::clone(&tokenizer), settings);
         Self { worker, commands, metrics, now_us, ledger, health, tokenizer }
     }

@@ -1,14 +1,17 @@
 //! The engine's thread: decide, pack, compute, sample, account. Nothing else touches the device.
 
+use super::answers::Answers;
 use super::batch::{Batch, EnteringRow, RowSource};
 use super::health::Outage;
 use super::metrics::EngineMetrics;
 use super::retry::RetryEstimate;
-use super::runner::{Collected, RowResult, StepError};
+use super::runner::{Collected, StepError};
 use super::speaker::{EventSender, Speaker, Spoken};
+use super::speculation::Speculator;
 use super::supervisor::{Condition, Supervisor};
 use crate::domain::{CacheSalt, CallId, Class, GenerateError, SamplingParams, SessionKey};
-use crate::scheduler::{AdmitError, NewSequence, Outcome, Sampled, Scheduler, SequenceId, StepId};
+use crate::sampler::SampledToken;
+use crate::scheduler::{AdmitError, NewSequence, Outcome, Scheduler, SequenceId, StepId};
 use crate::tokenizer::Tokenizer;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -67,6 +70,8 @@ impl Live {
 
 pub(super) struct Settings {
     pub(super) block_tokens: usize,
+    /// Guessed tokens that one step may verify; 0 guesses nothing.
+    pub(super) step_drafts_max: usize,
     /// Tokens the model may sample.
     pub(super) vocab_size: usize,
     pub(super) metrics: EngineMetrics,
@@ -75,6 +80,7 @@ pub(super) struct Settings {
 
 pub(super) struct Worker {
     scheduler: Scheduler,
+    speculator: Speculator,
     device: Supervisor,
     commands: Receiver<Command>,
     tokenizer: Arc<Tokenizer>,
@@ -109,6 +115,7 @@ impl Worker {
     ) -> Self {
         Self {
             scheduler,
+            speculator: Speculator::new(settings.step_drafts_max),
             device,
             commands,
             tokenizer,
@@ -153,7 +160,7 @@ impl Worker {
     /// One turn: submit as far ahead as the device allows, then account for the oldest step.
     fn step(&mut self) -> Turn {
         while self.submitted.len() <= self.scheduler.config().depth {
-            let Some(step) = self.scheduler.schedule((self.clock)()) else { break };
+            let Some(step) = self.scheduler.schedule_with((self.clock)(), &mut self.speculator) else { break };
             let id = step.id;
             self.note_first_steps(step.chunks.iter().map(|chunk| chunk.sequence));
             let mut batch = self.spare.pop().unwrap_or_default();
@@ -172,8 +179,7 @@ impl Worker {
         let Some((step, submitted_us)) = self.submitted.pop_front() else { return Turn::Idle };
         match self.device.collect(step, self.vocab_size) {
             Ok(collected) => {
-                self.metrics.step.observe(seconds((self.clock)() - submitted_us));
-                self.account(collected);
+                self.account(collected, (self.clock)() - submitted_us);
                 Turn::Worked
             }
             Err(error) => self.device_failed(&error),
@@ -203,14 +209,23 @@ impl Worker {
         }
     }
 
-    fn account(&mut self, collected: Collected) {
+    fn account(&mut self, collected: Collected, micros: u64) {
         let Collected { batch, tokens } = collected;
         let step = batch.step.expect("a submitted batch belongs to a step");
+        self.metrics.step.observe(seconds(micros));
         match tokens {
             Ok(rows) => {
-                let sampled = self.sampled(&batch, &rows);
+                let verified = self.speculator.learn(&batch, &rows, micros);
+                self.metrics.draft_tokens.inc_by(verified.drafted as u64);
+                self.metrics.draft_tokens_accepted.inc_by(verified.accepted as u64);
+                let Answers { sampled, tokens, broken } = Answers::of(&batch, rows);
                 let outcomes = self.scheduler.commit(step, &sampled);
-                self.publish(&outcomes, &rows);
+                self.publish(&outcomes, &tokens);
+                // A row that could not be sampled ends its sequence and nothing else.
+                for (sequence, error) in broken {
+                    self.scheduler.cancel(sequence);
+                    self.fail_all(vec![sequence], &error.to_string());
+                }
             }
             Err(error) => {
                 let failed = self.scheduler.fail(step);
@@ -220,29 +235,12 @@ impl Worker {
         self.spare.push(batch);
     }
 
-    /// The tokens as the scheduler wants them. A row that could not be sampled ends its sequence and nothing else.
-    fn sampled(&mut self, batch: &Batch, rows: &[RowResult]) -> Vec<Sampled> {
-        let mut sampled = Vec::with_capacity(rows.len());
-        for (row, result) in batch.sampled.iter().zip(rows) {
-            let token = match result {
-                Ok(sampled) => sampled.token,
-                Err(error) => {
-                    self.scheduler.cancel(row.sequence);
-                    self.fail_all(vec![row.sequence], &error.to_string());
-                    0
-                }
-            };
-            sampled.push(Sampled { sequence: row.sequence, token });
-        }
-        sampled
-    }
-
-    fn publish(&mut self, outcomes: &[Outcome], rows: &[RowResult]) {
+    /// `tokens` are those that were committed.
+    fn publish(&mut self, outcomes: &[Outcome], tokens: &[SampledToken]) {
         let now = (self.clock)();
         for outcome in outcomes {
             match *outcome {
                 Outcome::Token { sequence, sampled_index, .. } => {
-                    let Some(Ok(token)) = rows.get(sampled_index) else { continue };
                     let cached_tokens = self.scheduler.cached_tokens(sequence);
                     let Some(live) = self.live.get_mut(&sequence) else { continue };
                     live.speaker.start(cached_tokens, live.queue_wait());
@@ -251,7 +249,7 @@ impl Worker {
                         Some(before) => self.metrics.inter_token.observe(seconds(now - before)),
                         None => self.metrics.time_to_first_token.observe(seconds(now - live.received_us)),
                     }
-                    if live.speaker.token(token) == Spoken::Stopped {
+                    if live.speaker.token(&tokens[sampled_index]) == Spoken::Stopped {
                         self.scheduler.cancel(sequence);
                         self.end(sequence, "stop");
                     }
@@ -307,13 +305,15 @@ impl Worker {
             return;
         }
         let session = submission.session.clone();
+        let guessing_session = session.clone().map(|session| (session, submission.cache_salt));
+        let max_tokens = submission.max_tokens;
         let new = NewSequence {
             prompt: submission.prompt,
             class: submission.class,
             session: submission.session,
             cache_salt: submission.cache_salt,
             deadline_us: submission.received_us + submission.deadline.as_micros() as u64,
-            max_tokens: submission.max_tokens,
+            max_tokens,
             stop_tokens: submission.stop_tokens,
         };
         match self.scheduler.add(new, (self.clock)()) {
@@ -334,6 +334,7 @@ impl Worker {
                     queue_wait_us: None,
                 };
                 self.live.insert(admission.id, live);
+                self.speculator.admit(admission.id, guessing_session, prompt_tokens, max_tokens);
             }
             Err(error) => {
                 self.metrics.requests_ended.with_label_values(&["refused"]).inc();
@@ -419,6 +420,7 @@ impl Worker {
 
     fn end(&mut self, sequence: SequenceId, outcome: &str) {
         if let Some(live) = self.live.remove(&sequence) {
+            self.speculator.forget(sequence, self.scheduler.tokens(sequence).unwrap_or_default());
             let lived_us = (self.clock)() - live.received_us;
             tracing::debug!(call = %live.id, outcome, lived_us, "sequence ended");
             self.metrics.requests_ended.with_label_values(&[outcome]).inc();
@@ -428,9 +430,9 @@ impl Worker {
 
     /// Collects what is in flight and tells everybody that is still waiting for an answer.
     pub(super) fn stop(mut self) {
-        while let Some((step, _)) = self.submitted.pop_front() {
+        while let Some((step, submitted_us)) = self.submitted.pop_front() {
             match self.device.collect(step, self.vocab_size) {
-                Ok(collected) => self.account(collected),
+                Ok(collected) => self.account(collected, (self.clock)() - submitted_us),
                 Err(error) => drop(self.device_failed(&error)),
             }
         }

@@ -58,6 +58,12 @@ impl Workspace {
         }
     }
 
+    /// Rows of one step that may yield logits.
+    #[must_use]
+    pub fn sampled_rows_max(&self) -> usize {
+        self.sampled_rows_max
+    }
+
     /// Bytes that [`Self::new`] allocates for these numbers.
     #[must_use]
     pub fn bytes(spec: &DecoderSpec, rows_max: usize, sampled_rows_max: usize) -> u64 {

@@ -13,17 +13,32 @@ pub(super) struct Flight {
     pub pins: Vec<BlockId>,
 }
 
-#[derive(Clone, Copy)]
 pub(super) struct FlightChunk {
     pub sequence: SequenceId,
-    /// Position behind its last token.
+    /// Position behind its last token that is not a guess.
     pub end: usize,
     pub sampled_rows: usize,
+    /// Guesses at the tokens from `end` on.
+    pub draft: Vec<u32>,
+}
+
+impl FlightChunk {
+    /// Its own of the tokens that are left.
+    fn own<'a>(&self, sampled: &'a [Sampled]) -> &'a [Sampled] {
+        let rows = sampled.iter().take(self.sampled_rows).take_while(|row| row.sequence == self.sequence).count();
+        &sampled[..rows]
+    }
+
+    /// How many guesses were right.
+    fn accepted(&self, own: &[Sampled]) -> usize {
+        self.draft.iter().zip(own).take_while(|(guess, row)| **guess == row.token).count()
+    }
 }
 
 impl Scheduler {
-    /// Takes the tokens of the oldest step in flight: one for each of its chunks with a sampled row, in their order.
-    /// Tokens of sequences that have ended meanwhile are dropped.
+    /// Takes the tokens of the oldest step in flight, in the order of its chunks: of each sampled row one, up to and
+    /// with the first of a chunk that is not what the draft says. None of a chunk whose row could not be sampled: its
+    /// sequence is to be cancelled. Tokens of sequences that have ended meanwhile are dropped.
     ///
     /// Panics if `step` is not the oldest in flight or the tokens are not those of its rows.
     pub fn commit(&mut self, step: StepId, sampled: &[Sampled]) -> Vec<Outcome> {
@@ -35,19 +50,17 @@ impl Scheduler {
         for chunk in &flight.chunks {
             let sequence = self.sequences.get_mut(&chunk.sequence).expect("a sequence in flight is known");
             sequence.pending -= chunk.sampled_rows;
-            if !sequence.is_failed {
-                // A surplus token was computed but is not part of the sequence.
-                sequence.computed = sequence.computed.max(chunk.end.min(sequence.tokens.len()));
-            }
-            if chunk.sampled_rows == 1 {
-                let row = sampled.get(sampled_index).expect("every sampled row has its token");
-                assert_eq!(row.sequence, chunk.sequence, "tokens come in the order of their chunks");
+            let own = chunk.own(&sampled[sampled_index..]);
+            let accepted = chunk.accepted(own);
+            assert!(own.len() <= accepted + 1, "no token comes from behind a wrong guess");
+            for row in own {
                 self.take_token(row, sampled_index, &mut outcomes);
                 sampled_index += 1;
             }
+            self.note_computed(chunk, accepted);
             self.collect_chunk(chunk);
         }
-        assert_eq!(sampled_index, sampled.len(), "every token belongs to a sampled row");
+        assert_eq!(sampled_index, sampled.len(), "tokens come in the order of their chunks, no more than rows");
         outcomes
     }
 
@@ -79,6 +92,20 @@ impl Scheduler {
     fn release_pins(&mut self, flight: &Flight) {
         for block in &flight.pins {
             self.blocks.release(*block);
+        }
+    }
+
+    /// Positions that were computed from what the sequence says. Those behind a wrong guess will be computed anew.
+    fn note_computed(&mut self, chunk: &FlightChunk, accepted: usize) {
+        let sequence = self.sequences.get_mut(&chunk.sequence).expect("a sequence in flight is known");
+        if sequence.is_failed {
+            return;
+        }
+        // A surplus token was computed but is not part of the sequence.
+        let end = (chunk.end + accepted).min(sequence.tokens.len());
+        sequence.computed = sequence.computed.max(end);
+        if !chunk.draft.is_empty() {
+            sequence.scheduled = sequence.computed;
         }
     }
 

@@ -2,7 +2,10 @@
 //! or foreign position is noticed the moment it is read, and answers are compared with what the model says when it is
 //! asked alone and without a cache.
 
-use super::{BlockCopy, Chunk, Input, NewSequence, Outcome, Sampled, Scheduler, SchedulerConfig, SequenceId, Step};
+use super::{
+    BlockCopy, Chunk, DraftRequest, Drafter, Input, NewSequence, Outcome, Sampled, Scheduler, SchedulerConfig,
+    SequenceId, Step,
+};
 use crate::domain::{CacheSalt, FinishReason};
 use std::collections::{HashMap, VecDeque};
 
@@ -86,6 +89,38 @@ impl Expected {
     }
 }
 
+impl Expected {
+    /// As if nothing stopped it.
+    pub fn output(&self) -> &[u32] {
+        &self.tokens[self.prompt_len..]
+    }
+}
+
+/// Guesses right so often, and about nothing that is right by chance.
+pub(super) struct FakeDrafter<'a> {
+    pub device: &'a FakeDevice,
+    pub random: &'a mut Random,
+    /// Of eight guesses, so many are right.
+    pub rightness: usize,
+    pub drafted: u64,
+}
+
+impl Drafter for FakeDrafter<'_> {
+    fn step_drafts_max(&self) -> usize {
+        24
+    }
+
+    fn draft(&mut self, request: DraftRequest<'_>) -> Vec<u32> {
+        let expected = &self.device.expected[&request.sequence];
+        let tokens = self.random.below(1 + request.tokens_max.min(10));
+        self.drafted += tokens as u64;
+        let truth = expected.tokens[request.tokens.len()..].iter().take(tokens);
+        truth
+            .map(|token| if self.random.below(8) < self.rightness { *token } else { self.random.below(7) as u32 })
+            .collect()
+    }
+}
+
 /// Computes submitted steps in order, each when it is collected.
 pub(super) struct FakeDevice {
     pub block_tokens: usize,
@@ -138,11 +173,14 @@ impl FakeDevice {
         self.copy(&step.copies);
         let mut sampled = Vec::new();
         for chunk in &step.chunks {
-            let last = self.compute_chunk(chunk);
-            if chunk.sampled_rows == 1 {
-                let token = next_token(last, self.vocab);
+            let (tokens, histories) = self.compute_chunk(chunk);
+            for row in tokens.len() - chunk.sampled_rows..tokens.len() {
+                let token = next_token(histories[row], self.vocab);
                 self.slots[chunk.slot as usize] = Some((chunk.sequence, token));
                 sampled.push(Sampled { sequence: chunk.sequence, token });
+                if tokens.get(row + 1) != Some(&token) {
+                    break;
+                }
             }
         }
         (step, sampled)
@@ -184,8 +222,8 @@ impl FakeDevice {
         }
     }
 
-    /// Checks everything the chunk reads, writes its positions; answers with what the last one holds.
-    fn compute_chunk(&mut self, chunk: &Chunk) -> u64 {
+    /// Checks everything the chunk reads, writes its positions; answers with its tokens and what each position holds.
+    fn compute_chunk(&mut self, chunk: &Chunk) -> (Vec<u32>, Vec<u64>) {
         let expected = &self.expected[&chunk.sequence];
         let is_sound = !expected.is_failed;
         for position in 0..chunk.start {
@@ -207,15 +245,16 @@ impl FakeDevice {
         };
         assert_eq!(tokens.len(), chunk.tokens.get());
         let salt = expected.salt;
-        let end = chunk.start + tokens.len();
-        assert!(!is_sound || tokens == expected.tokens[chunk.start..end], "the chunk has other tokens");
+        let known = &tokens[..tokens.len() - chunk.sampled_rows.saturating_sub(1)];
+        let end = chunk.start + known.len();
+        assert!(!is_sound || known == &expected.tokens[chunk.start..end], "the chunk has other tokens");
         let mut last = chunk.start.checked_sub(1).and_then(|position| self.positions[self.at(chunk, position)]);
-        for (position, token) in (chunk.start..).zip(tokens) {
-            last = Some(history(last, salt, token));
+        let histories: Vec<u64> = tokens.iter().map(|token| *last.insert(history(last, salt, *token))).collect();
+        for (position, held) in (chunk.start..).zip(&histories) {
             let at = self.at(chunk, position);
-            self.positions[at] = last;
+            self.positions[at] = Some(*held);
         }
-        last.expect("a chunk has tokens")
+        (tokens, histories)
     }
 
     fn at(&self, chunk: &Chunk, position: usize) -> usize {

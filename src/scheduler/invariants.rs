@@ -39,7 +39,7 @@ impl Scheduler {
             assert_eq!(is_listed, sequence.phase == Phase::Running);
             let is_leaving = matches!(sequence.phase, Phase::Draining | Phase::Ended) && sequence.in_flight > 0;
             assert_eq!(self.leaving.contains(&sequence.id), is_leaving);
-            assert!(sequence.computed <= sequence.tokens.len());
+            assert!(sequence.computed <= sequence.tokens.len() && sequence.computed <= sequence.scheduled);
             assert!(sequence.phase != Phase::Waiting || sequence.blocks.is_empty() && sequence.slot.is_none());
         }
         assert_eq!(self.num_promoted, num_promoted);
@@ -62,7 +62,10 @@ impl Scheduler {
         }
         for chunk in &step.chunks {
             let end = chunk.start + chunk.tokens.get();
-            assert!(chunk.tokens.get() <= self.config.prefill_chunk_max && end <= self.config.context_tokens);
+            let drafts = chunk.sampled_rows.saturating_sub(1);
+            assert!(chunk.tokens.get() - drafts <= self.config.prefill_chunk_max && end <= self.config.context_tokens);
+            let sequence = &self.sequences[&chunk.sequence];
+            assert!(sequence.output_len() + sequence.pending <= sequence.max_tokens, "nothing is guessed past the end");
             assert_eq!(chunk.block_table.len(), end.div_ceil(block_tokens), "the block table covers the chunk");
             for position in chunk.start..end {
                 let block = chunk.block_table[position / block_tokens];

@@ -7,6 +7,8 @@
 //! - [`Scheduler::schedule`] plans a [`Step`]; [`Scheduler::commit`] takes its tokens, in order of submission;
 //!   [`Scheduler::fail`] ends what a failed step concerned. With a `depth` of 1 or more the next step may be planned
 //!   before the last one is committed: a decode row then says [`Input::PreviousSample`].
+//! - [`Scheduler::schedule_with`] asks a [`Drafter`] for guesses at what decoding sequences say next. They are computed
+//!   behind the token they follow, and count as far as the device samples the same; nothing of a wrong one is kept.
 //! - [`Scheduler::reset`] forgets everything that a device held which failed as a whole.
 //! - Whatever a step in flight may read or write (blocks, sources of copies, slots) stays held until that step was
 //!   committed or failed, whatever happens to the sequence meanwhile.
@@ -23,6 +25,7 @@ mod admission;
 mod block_manager;
 mod commit;
 mod config;
+mod draft;
 mod prefix_cache;
 mod queue;
 mod reset;
@@ -42,6 +45,7 @@ mod tests;
 
 pub use admission::{Admission, AdmitError};
 pub use config::{ConfigError, SchedulerConfig};
+pub use draft::{DraftRequest, Drafter, NoDrafts};
 pub use sequence::NewSequence;
 pub use step::{BlockCopy, BlockId, Chunk, Input, Outcome, Sampled, SequenceId, SlotIndex, Step, StepId};
 

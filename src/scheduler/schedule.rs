@@ -3,7 +3,7 @@
 use super::admission::Start;
 use super::commit::{Flight, FlightChunk};
 use super::sequence::{Phase, Priority, Rank, Sequence, Want};
-use super::{BlockCopy, Chunk, Input, Scheduler, SequenceId, Step, StepId};
+use super::{BlockCopy, Chunk, Drafter, Input, NoDrafts, Scheduler, SequenceId, Step, StepId};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
@@ -11,7 +11,9 @@ use std::num::NonZeroUsize;
 #[derive(Default)]
 pub(super) struct Plan {
     /// Running, with one token to compute.
-    decodes: Vec<SequenceId>,
+    pub decodes: Vec<SequenceId>,
+    /// What may follow that token, for each of them.
+    pub drafts: Vec<Vec<u32>>,
     /// Running, with known tokens to compute.
     prefills: Vec<Prefill>,
     /// Running, with known tokens that no committed step has computed yet.
@@ -28,6 +30,11 @@ struct Prefill {
 }
 
 impl Plan {
+    /// Tokens to compute in all, without drafts and before the budget cuts prefills.
+    pub fn tokens(&self) -> usize {
+        self.decodes.len() + self.demand(Rank::Completion) + self.demand(Rank::Chat)
+    }
+
     fn demand(&self, rank: Rank) -> usize {
         self.prefills.iter().filter(|prefill| prefill.priority.rank == rank).map(|prefill| prefill.tokens).sum()
     }
@@ -37,6 +44,11 @@ impl Scheduler {
     /// Plans the next step. `None` when nothing can be computed now: nobody wants anything, all that is wanted waits
     /// for a step in flight, or as many steps are in flight as may be.
     pub fn schedule(&mut self, now_us: u64) -> Option<Step> {
+        self.schedule_with(now_us, &mut NoDrafts)
+    }
+
+    /// As [`Self::schedule`], with drafts behind decode rows where there is room for them.
+    pub fn schedule_with(&mut self, now_us: u64, drafter: &mut dyn Drafter) -> Option<Step> {
         if self.in_flight.len() > self.config.depth {
             return None;
         }
@@ -51,7 +63,8 @@ impl Scheduler {
         plan.decodes.retain(|id| self.sequences[id].is_running());
         plan.prefills.retain(|prefill| self.sequences[&prefill.priority.id].is_running());
         self.start_waiting(&mut plan, Rank::Chat, now_us);
-        let step = self.submit(&plan);
+        self.plan_drafts(&mut plan, drafter);
+        let step = self.submit(&mut plan);
         self.plan = plan;
         step
     }
@@ -149,12 +162,14 @@ impl Scheduler {
     }
 
     /// Turns the plan into chunks under the token budget.
-    fn submit(&mut self, plan: &Plan) -> Option<Step> {
+    fn submit(&mut self, plan: &mut Plan) -> Option<Step> {
         let mut builder = StepBuilder::default();
-        for id in &plan.decodes {
-            builder.push(self.sequences.get_mut(id).expect("a running sequence is known"), 1, self.config.block_tokens);
+        let mut left = self.config.step_tokens_max;
+        for (id, draft) in plan.decodes.iter().zip(plan.drafts.drain(..)) {
+            left -= 1 + draft.len();
+            let sequence = self.sequences.get_mut(id).expect("a running sequence is known");
+            builder.push(sequence, 1, draft, self.config.block_tokens);
         }
-        let mut left = self.config.step_tokens_max - plan.decodes.len();
         // At most half, so that neither class waits for the other: a prefill of each finds at least two tokens left.
         let reserve = plan.demand(Rank::Chat).min(self.config.chat_tokens()).min(left / 2);
         for (rank, kept) in [(Rank::Completion, reserve), (Rank::Chat, 0)] {
@@ -165,7 +180,7 @@ impl Scheduler {
                 }
                 left -= tokens;
                 let sequence = self.sequences.get_mut(&prefill.priority.id).expect("a running sequence is known");
-                builder.push(sequence, tokens, self.config.block_tokens);
+                builder.push(sequence, tokens, Vec::new(), self.config.block_tokens);
             }
         }
         if builder.chunks.is_empty() {
@@ -187,31 +202,35 @@ struct StepBuilder {
 }
 
 impl StepBuilder {
-    /// The next `tokens` tokens of a sequence, whose blocks are there.
-    fn push(&mut self, sequence: &mut Sequence, tokens: usize, block_tokens: usize) {
+    /// The next `tokens` tokens of a sequence and a draft behind the newest, whose blocks are there.
+    fn push(&mut self, sequence: &mut Sequence, tokens: usize, draft: Vec<u32>, block_tokens: usize) {
         assert_eq!(sequence.phase, Phase::Running, "only running sequences are computed");
         let start = sequence.scheduled;
-        let end = start + tokens;
-        let known = sequence.tokens.len();
-        let input = if end <= known {
-            Input::Known(sequence.tokens[start..end].to_vec())
+        let (known, known_end) = (sequence.tokens.len(), start + tokens);
+        assert!(draft.is_empty() || known_end == known, "a draft follows the newest token");
+        let input = if known_end <= known {
+            let mut ids = Vec::with_capacity(tokens + draft.len());
+            ids.extend_from_slice(&sequence.tokens[start..known_end]);
+            ids.extend_from_slice(&draft);
+            Input::Known(ids)
         } else {
             assert!(tokens == 1 && sequence.pending > 0, "only a sampled token is computed before it is known");
             Input::PreviousSample
         };
-        let sampled_rows = usize::from(end >= known);
-        self.flights.push(FlightChunk { sequence: sequence.id, end, sampled_rows });
+        let sampled_rows = if known_end >= known { 1 + draft.len() } else { 0 };
+        let end = known_end + draft.len();
         self.copies.extend(sequence.copy.take());
         self.chunks.push(Chunk {
             sequence: sequence.id,
             slot: sequence.slot.expect("a running sequence has a slot"),
             enters_slot: !sequence.has_entered,
             start,
-            tokens: NonZeroUsize::new(tokens).expect("a chunk has at least one token"),
+            tokens: NonZeroUsize::new(end - start).expect("a chunk has at least one token"),
             input,
             sampled_rows,
             block_table: sequence.blocks[..end.div_ceil(block_tokens)].to_vec(),
         });
+        self.flights.push(FlightChunk { sequence: sequence.id, end: known_end, sampled_rows, draft });
         sequence.has_entered = true;
         sequence.scheduled = end;
         sequence.pending += sampled_rows;

@@ -1,7 +1,7 @@
 //! Thousands of seeded steps against a fake device that notices wrong, stale and foreign positions: worlds in which
 //! sequences come, go, fail, and lose their device.
 
-use super::fake::{Expected, FakeDevice, Random};
+use super::fake::{Expected, FakeDevice, FakeDrafter, Random};
 use super::{NewSequence, Outcome, Sampled, Scheduler, SchedulerConfig, SchedulerStats, SequenceId, Step};
 use crate::domain::{CacheSalt, Class, SessionKey};
 use std::sync::Arc;
@@ -21,6 +21,10 @@ struct World {
     lost_devices: usize,
     /// Blocks of contexts that were kept, summed over the turns.
     retained: usize,
+    /// Of eight guesses, so many are right; `None` guesses nothing.
+    rightness: Option<usize>,
+    drafted: u64,
+    accepted: u64,
 }
 
 impl World {
@@ -48,8 +52,22 @@ impl World {
         let device = FakeDevice::new(&config, vocab);
         let texts = (0..3).map(|_| (0..20 + random.below(40)).map(|_| random.below(vocab) as u32).collect()).collect();
         let salts = 1 + random.below(2);
-        let (live, now_us, refused, lost_devices, retained) = (Vec::new(), 0, 0, 0, 0);
-        Self { random, scheduler, device, now_us, live, texts, salts, refused, hash_bits, lost_devices, retained }
+        Self {
+            random,
+            scheduler,
+            device,
+            now_us: 0,
+            live: Vec::new(),
+            texts,
+            salts,
+            refused: 0,
+            hash_bits,
+            lost_devices: 0,
+            retained: 0,
+            rightness: None,
+            drafted: 0,
+            accepted: 0,
+        }
     }
 
     fn arrive(&mut self) {
@@ -144,6 +162,8 @@ impl World {
         }
         let (step, sampled) = self.device.compute();
         let outcomes = self.scheduler.commit(step.id, &sampled);
+        let sampling = step.chunks.iter().filter(|chunk| chunk.sampled_rows > 0).count();
+        self.accepted += (sampled.len() - sampling) as u64;
         for outcome in &outcomes {
             if let Outcome::Token { sequence, token, sampled_index } = *outcome {
                 assert_eq!(sampled[sampled_index], Sampled { sequence, token });
@@ -158,6 +178,14 @@ impl World {
         }
     }
 
+    fn schedule(&mut self) -> Option<Step> {
+        let Some(rightness) = self.rightness else { return self.scheduler.schedule(self.now_us) };
+        let mut drafter = FakeDrafter { device: &self.device, random: &mut self.random, rightness, drafted: 0 };
+        let step = self.scheduler.schedule_with(self.now_us, &mut drafter);
+        self.drafted += drafter.drafted;
+        step
+    }
+
     /// One turn of an engine that keeps as many steps in flight as it may, more or less.
     fn turn(&mut self, is_stormy: bool) {
         self.now_us += self.random.next() % 20_000;
@@ -169,7 +197,7 @@ impl World {
             self.expire();
         }
         self.scheduler.check();
-        let step = if is_stormy && self.random.one_in(10) { None } else { self.scheduler.schedule(self.now_us) };
+        let step = if is_stormy && self.random.one_in(10) { None } else { self.schedule() };
         let is_stuck = !is_stormy && step.is_none() && self.device.in_flight.is_empty();
         assert!(!is_stuck || self.scheduler.is_idle(), "somebody waits and nothing moves");
         if let Some(step) = step {
@@ -190,9 +218,9 @@ impl World {
     }
 }
 
-fn simulate(seed: u64, depth: usize, steps: usize, hash_bits: Option<u32>) -> World {
-    let mut world = World::new(seed, depth, hash_bits);
-    for turn in 0..steps {
+/// Whatever happens to it, a world ends with everybody served and everything given back.
+fn simulate(mut world: World) -> World {
+    for turn in 0..400 {
         world.turn(true);
         if turn % 50 == 0 {
             world.device.check_matchable(&world.scheduler);
@@ -217,11 +245,17 @@ fn simulate(seed: u64, depth: usize, steps: usize, hash_bits: Option<u32>) -> Wo
     world
 }
 
-/// What has happened over many worlds, so that a simulation that stopped exercising something is noticed.
-fn simulate_all(depth: usize, hash_bits: Option<u32>) {
+/// What has happened over many worlds, so that a simulation that stopped exercising something is noticed. Answers with
+/// the guesses made and those that were right.
+fn simulate_all(depth: usize, hash_bits: Option<u32>, rightness: Option<usize>) -> (u64, u64) {
     let mut seen: [u64; 10] = [0; 10];
+    let (mut drafted, mut accepted) = (0, 0);
     for seed in 0..24 {
-        let world = simulate(1_000 * depth as u64 + seed, depth, 400, hash_bits);
+        let mut world = World::new(1_000 * depth as u64 + seed, depth, hash_bits);
+        world.rightness = rightness;
+        let world = simulate(world);
+        drafted += world.drafted;
+        accepted += world.accepted;
         let stats = world.scheduler.stats();
         let counts = [
             stats.steps_total,
@@ -244,24 +278,40 @@ fn simulate_all(depth: usize, hash_bits: Option<u32>) {
     );
     assert!(seen.iter().all(|sum| *sum > 0), "{seen:?}");
     assert!(seen[0] > 5_000);
+    (drafted, accepted)
 }
 
 #[test]
 fn every_answer_is_the_models_at_depth_0() {
-    simulate_all(0, None);
+    simulate_all(0, None, None);
 }
 
 #[test]
 fn every_answer_is_the_models_at_depth_1() {
-    simulate_all(1, None);
+    simulate_all(1, None, None);
 }
 
 #[test]
 fn every_answer_is_the_models_at_depth_2() {
-    simulate_all(2, None);
+    simulate_all(2, None, None);
 }
 
 #[test]
 fn colliding_hashes_never_serve_wrong_tokens() {
-    simulate_all(1, Some(2));
+    simulate_all(1, Some(2), None);
+}
+
+#[test]
+fn guesses_change_no_answer_however_often_they_are_right() {
+    for rightness in [0, 4, 7, 8] {
+        let (drafted, accepted) = simulate_all(0, None, Some(rightness));
+        println!("{rightness} of 8: {drafted} guesses, {accepted} right");
+        assert!(drafted > 5_000, "{drafted} guesses");
+        assert!(accepted > drafted * rightness as u64 / 20 && accepted < drafted, "{accepted} of {drafted} were right");
+    }
+}
+
+#[test]
+fn a_device_that_runs_ahead_is_given_no_guesses() {
+    assert_eq!(simulate_all(1, None, Some(8)), (0, 0));
 }

@@ -36,7 +36,8 @@ pub struct BlockCopy {
     pub tokens: usize,
 }
 
-/// Consecutive tokens of one sequence, computed in one step. Decode is a chunk of one token.
+/// Consecutive tokens of one sequence, computed in one step. Decode is a chunk of one token, and of more where guesses
+/// at the tokens that follow are verified with it.
 #[derive(Debug)]
 pub struct Chunk {
     pub sequence: SequenceId,
@@ -48,8 +49,8 @@ pub struct Chunk {
     pub start: usize,
     pub tokens: NonZeroUsize,
     pub input: Input,
-    /// Rows that yield logits: 0 inside a prefill, 1 at its end and in a decode; verification of n drafts would ask
-    /// for n + 1.
+    /// Rows that yield logits, the last ones: 0 inside a prefill, 1 at its end and in a decode, n + 1 where n guesses
+    /// are verified.
     pub sampled_rows: usize,
     /// Blocks of positions `0..start + tokens`, as they are for this step.
     pub block_table: Vec<BlockId>,
@@ -58,7 +59,7 @@ pub struct Chunk {
 /// Where a chunk's token ids come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Input {
-    /// As many ids as the chunk has tokens.
+    /// As many ids as the chunk has tokens; all but the first sampled row's are guesses behind it.
     Known(Vec<u32>),
     /// One token: the one this sequence samples in its previous step, which the host has not seen yet.
     PreviousSample,
@@ -74,7 +75,7 @@ impl fmt::Debug for Input {
     }
 }
 
-/// The token a device sampled for one chunk.
+/// A token that a device sampled for one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampled {
     pub sequence: SequenceId,

@@ -1,6 +1,7 @@
 //! Single decisions of the scheduler, each shown on the smallest case. `simulation` covers how they play together.
 
 mod ahead;
+mod drafts;
 mod reset;
 mod retention;
 

@@ -201,6 +201,7 @@ fn settings(engine: &config::Engine, device: &Device) -> EngineSettings {
         running_max: sizes.running,
         waiting_max: engine.waiting_max.get(),
         is_batch_invariant: engine.is_batch_invariant,
+        speculates: engine.speculates,
         chat_share: engine.chat_share as f32,
         promote_after: engine.promote_after,
         completion_deadline: engine.completion_deadline,

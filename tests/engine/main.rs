@@ -1,6 +1,8 @@
 //! The engine through its lane, with a tiny model of real architecture: what a request gets must not depend on who
 //! else is there, what the cache holds, how prompts are cut into steps, or who leaves in the middle.
 
+mod speculation;
+
 use futures::StreamExt;
 use futures::future::join_all;
 use kernels::Pool;
@@ -26,10 +28,17 @@ struct Shape {
     prefill_chunk_max: usize,
     running_max: usize,
     threads: usize,
+    speculates: bool,
 }
 
-const ROOMY: Shape =
-    Shape { kv_bytes: 8 << 20, step_tokens_max: 256, prefill_chunk_max: 256, running_max: 16, threads: 1 };
+const ROOMY: Shape = Shape {
+    kv_bytes: 8 << 20,
+    step_tokens_max: 256,
+    prefill_chunk_max: 256,
+    running_max: 16,
+    threads: 1,
+    speculates: true,
+};
 
 fn options(shape: Shape) -> LoadOptions {
     LoadOptions {
@@ -44,6 +53,7 @@ fn options(shape: Shape) -> LoadOptions {
             running_max: shape.running_max,
             waiting_max: 300,
             is_batch_invariant: true,
+            speculates: shape.speculates,
             chat_share: 0.125,
             promote_after: Duration::from_secs(600),
             completion_deadline: Duration::from_secs(600),
@@ -53,10 +63,14 @@ fn options(shape: Shape) -> LoadOptions {
 }
 
 fn engine(shape: Shape) -> Engine {
+    engine_in(shape, &prometheus::Registry::new())
+}
+
+fn engine_in(shape: Shape, registry: &prometheus::Registry) -> Engine {
     let source = Source::Path("models/golden/checkpoints/llama3".into());
     let plan = plan(&source, options(shape), &cpu(shape.threads)).expect("a golden checkpoint");
     let catalog = Catalog::load(None).expect("embedded cards");
-    load(plan, &catalog, &prometheus::Registry::new(), &mut |_| {}).expect("loads")
+    load(plan, &catalog, registry, &mut |_| {}).expect("loads")
 }
 
 fn cpu(threads: usize) -> Device {
@@ -131,7 +145,7 @@ fn the_same_request_gives_the_same_bits_in_any_company() {
     let jobs = jobs(48);
     let runtime = runtime();
     let expected: Vec<Trace> = {
-        let engine = engine(ROOMY);
+        let engine = engine(Shape { speculates: false, ..ROOMY });
         jobs.iter()
             .enumerate()
             .map(|(index, job)| {
@@ -146,7 +160,14 @@ fn the_same_request_gives_the_same_bits_in_any_company() {
     let shapes = [
         ROOMY,
         // Hardly two prompts fit: sequences are preempted and computed again.
-        Shape { kv_bytes: 24 * 16 * 1024, step_tokens_max: 48, prefill_chunk_max: 17, running_max: 6, threads: 2 },
+        Shape {
+            kv_bytes: 24 * 16 * 1024,
+            step_tokens_max: 48,
+            prefill_chunk_max: 17,
+            running_max: 6,
+            threads: 2,
+            ..ROOMY
+        },
         Shape { step_tokens_max: 16, prefill_chunk_max: 5, running_max: 16, ..ROOMY },
     ];
     for (index, shape) in shapes.into_iter().enumerate() {

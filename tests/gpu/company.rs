@@ -48,6 +48,7 @@ pub fn options(shape: Shape) -> LoadOptions {
             running_max: shape.running_max,
             waiting_max: 300,
             is_batch_invariant: shape.is_batch_invariant,
+            speculates: true,
             chat_share: 0.125,
             promote_after: hour,
             completion_deadline: hour,

@@ -170,6 +170,7 @@ fn engine(name: &str, runner: Box<dyn Runner>, restart: Restart, registry: &Regi
             running_max: 4,
             waiting_max: 16,
             is_batch_invariant: true,
+            speculates: true,
             chat_share: 0.125,
             promote_after: hour,
             completion_deadline: hour,

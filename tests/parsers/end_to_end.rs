@@ -28,6 +28,7 @@ fn embedded() -> Engine {
             running_max: 16,
             waiting_max: 64,
             is_batch_invariant: true,
+            speculates: true,
             chat_share: 0.25,
             promote_after: Duration::from_secs(2),
             completion_deadline: Duration::from_secs(600),

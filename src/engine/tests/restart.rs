@@ -390,6 +390,7 @@ fn engine(ledger: &Arc<Ledger>) -> Engine {
         restart: Restart::Never,
         scheduler: Scheduler::new(config).expect("valid"),
         block_tokens: BLOCK_TOKENS,
+        step_drafts_max: 0,
         deadlines: DefaultDeadlines { completion: hour, chat: hour },
         metrics: EngineMetrics::register(&prometheus::Registry::new(), "fake").expect("fresh registry"),
         memory: MemoryPlan {
