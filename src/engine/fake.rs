@@ -1,7 +1,7 @@
-//! A device without arithmetic, for tests, that can be told what to do wrong, and taught what to say. Its key-value cache
-//! holds hashes of token histories, and the token sampled at a position is a function of the whole history. A block read
-//! by the wrong sequence, reused too early or copied wrongly changes the text. Its depth is a parameter; steps are
-//! computed when they are collected.
+//! A device without arithmetic, for tests, that can be told what to do wrong, and taught what to say. Its key-value
+//! cache holds hashes of token histories, and the token sampled at a position is a function of the whole history. A
+//! block read by the wrong sequence, reused too early or copied wrongly changes the text. Its depth is a parameter;
+//! steps are computed when they are collected.
 
 use super::batch::{Batch, PackedChunk, RowInput};
 use super::runner::{Collected, RowResult, Runner, StepError};

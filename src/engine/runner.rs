@@ -42,8 +42,8 @@ pub trait Runner: Send {
 #[derive(Debug)]
 pub struct Collected {
     pub batch: Batch,
-    /// One entry per [`Batch::sampled`] row that counts ([`Batch::next_sampled`]), in the same order, or why the step as
-    /// a whole failed.
+    /// One entry per [`Batch::sampled`] row that counts ([`Batch::next_sampled`]), in the same order, or why the step
+    /// as a whole failed.
     pub tokens: Result<Vec<RowResult>, StepError>,
 }
 

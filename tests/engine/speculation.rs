@@ -21,8 +21,8 @@ fn guessed_tokens_change_nothing_in_any_company() {
                 job.sampling.frequency_penalty = 0.2;
                 job.sampling.presence_penalty = 0.1;
             }
-            job.session = (index % 5 == 0).then(|| SessionKey(format!("editor {index}").into()));
-            job.class = if index % 4 == 0 { Class::Chat } else { Class::Completion };
+            job.session = index.is_multiple_of(5).then(|| SessionKey(format!("editor {index}").into()));
+            job.class = if index.is_multiple_of(4) { Class::Chat } else { Class::Completion };
             job
         })
         .collect();

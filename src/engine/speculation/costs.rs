@@ -1,8 +1,8 @@
 //! What a step costs by its number of rows, learned from the steps themselves.
 //!
-//! Where weights are streamed from memory, a few more rows cost next to nothing; where the machine computes as fast as it
-//! can, each costs as much as the first. Which of the two it is depends on model, device and company: it is measured, not
-//! assumed. Times come from the caller.
+//! Where weights are streamed from memory, a few more rows cost next to nothing; where the machine computes as fast as
+//! it can, each costs as much as the first. Which of the two it is depends on model, device and company: it is
+//! measured, not assumed. Times come from the caller.
 
 /// Upper ends of the row counts that share a measurement.
 const ROWS: [usize; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 96];

@@ -1,5 +1,5 @@
-//! Guessed tokens end to end: no answer changes by them, edits come several tokens a step, and what is guessed in vain is
-//! counted.
+//! Guessed tokens end to end: no answer changes by them, edits come several tokens a step, and what is guessed in vain
+//! is counted.
 
 mod edits;
 

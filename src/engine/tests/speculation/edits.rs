@@ -1,6 +1,7 @@
 //! How many tokens a step yields where a model edits code that its prompt shows: functions of this repository with one
-//! name changed, written a second time with another name and a line more, or moved behind their neighbour. The device is
-//! taught the edited text, so that what is counted is the guessing alone and not a small model's taste for repetition.
+//! name changed, written a second time with another name and a line more, or moved behind their neighbour. The device
+//! is taught the edited text, so that what is counted is the guessing alone and not a small model's taste for
+//! repetition.
 
 use super::*;
 use crate::engine::{Source, open};
