@@ -17,7 +17,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("nn", &["device", "checkpoint"]),
     ("arch", &["nn", "checkpoint"]),
     ("engine", &["domain", "scheduler", "sampler", "tokenizer", "catalog", "nn", "arch", "device", "checkpoint"]),
-    ("bench", &["domain", "scheduler", "sampler", "nn", "arch", "device", "checkpoint", "engine"]),
+    ("bench", &["domain", "scheduler", "sampler", "nn", "arch", "device", "checkpoint", "engine", "egress"]),
     ("feature", &["domain"]),
     ("route", &["domain", "catalog"]),
     ("dialect", &["domain", "wire", "feature"]),
@@ -72,7 +72,7 @@ const DOORS: &[Door] = &[
     Door { word: "unsafe", rooms: &[], reason: "`unsafe` lives in kernels" },
     Door {
         word: "async ",
-        rooms: &["http", "engine", "serve", "cli", "route", "auth", "egress"],
+        rooms: &["http", "engine", "serve", "cli", "route", "auth", "egress", "bench"],
         reason: "pure rooms do not wait",
     },
     Door { word: "use crate::{", rooms: &[], reason: "one `use crate::room::…` line per room" },

@@ -2,8 +2,8 @@
 //!
 //! Drives the engine's own [`crate::engine::Runner`] with batches made by hand, so that what is measured is what serves. A
 //! [`Platform`] loads a model on a device and measures the device; a [`Report`] holds what came out, and is written as a
-//! table or as JSON by code that measures nothing. Must not know of HTTP, of the command line, or of tokenizers: what the
-//! tokens say does not matter here.
+//! table or as JSON by code that measures nothing. Must not know of the command line, or of tokenizers: what the tokens say
+//! does not matter here. Servers are measured from outside, by [`serve`]; the rest must not know of HTTP.
 
 mod bound;
 mod cpu;
@@ -14,6 +14,7 @@ mod measure;
 mod model;
 mod platform;
 mod report;
+pub mod serve;
 mod settings;
 mod shapes;
 #[cfg(test)]

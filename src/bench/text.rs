@@ -95,7 +95,7 @@ fn decode_table(decode: &[Decoded]) -> String {
 }
 
 /// Columns as wide as their widest cell, all to the right: they are numbers.
-fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([titles[column].chars().count()]).max().unwrap_or(0)
@@ -113,7 +113,7 @@ fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// Three digits that say something, or all before the point.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

@@ -17,6 +17,7 @@ Examples:
   sconce check-config                       see every setting and where it came from
   sconce doctor --gitlab https://gitlab.example.com   find out why GitLab and sconce do not talk
   sconce bench engine                       measure how fast models are on this machine
+  sconce bench serve http://127.0.0.1:5052  measure a server as its clients see it
 
 Settings come from defaults, then the file (--config or SCONCE_CONFIG), then the
 environment (SCONCE__SECTION__KEY), then flags; the later wins.

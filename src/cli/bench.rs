@@ -2,6 +2,7 @@
 //! at Ctrl-C that waits for no more than the step at work.
 
 use super::args::{EngineArgs, split_model};
+use super::bench_serve::{self, ServeBenchArgs};
 use super::error::CliError;
 use super::{output, quiet_config};
 use crate::bench::{self, BATCH_MAX, BenchError, Model, Report, SHAPES, Settings, Shape, Stage, Watch};
@@ -44,6 +45,9 @@ pub enum BenchVerb {
     /// Measure a model on this machine, without HTTP
     #[command(after_help = HELP)]
     Engine(EngineBenchArgs),
+    /// Measure one or two servers from outside, as their clients
+    #[command(after_help = bench_serve::HELP)]
+    Serve(ServeBenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -109,7 +113,10 @@ fn count(max: usize) -> clap::builder::RangedU64ValueParser {
 }
 
 pub fn run(verb: &BenchVerb) -> Result<(), CliError> {
-    let BenchVerb::Engine(args) = verb;
+    let args = match verb {
+        BenchVerb::Engine(args) => args,
+        BenchVerb::Serve(args) => return bench_serve::run(args),
+    };
     let report = engine(args)?;
     let text = match args.json {
         true => format!("{:#}\n", bench::report_json(&report)),

@@ -5,6 +5,7 @@ use super::cursor::CursorError;
 use super::health::Finding;
 use crate::auth::KeyError;
 use crate::bench::BenchError;
+use crate::bench::serve::ServeBenchError;
 use crate::config::ConfigError;
 use crate::domain::GenerateError;
 use crate::search::{ImportError, SearchError};
@@ -40,6 +41,12 @@ pub enum CliError {
     Search(#[from] SearchError),
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[error(transparent)]
+    BenchServe(#[from] ServeBenchError),
+    #[error("{failed} request(s) failed")]
+    RequestsFailed { failed: usize },
+    #[error("cannot write {}: {source}", .path.display())]
+    ReportFile { path: PathBuf, source: std::io::Error },
     #[error("no place for the index is known: set state.dir or gitlab.docs_index, or name a file with --index")]
     NoDocsIndex,
     #[error("{failed} check(s) failed")]
@@ -106,6 +113,17 @@ impl CliError {
                     FAILED
                 }
             },
+            Self::BenchServe(error) => match error {
+                ServeBenchError::Interrupted => INTERRUPTED,
+                ServeBenchError::Targets { .. }
+                | ServeBenchError::Zero { .. }
+                | ServeBenchError::Load { .. }
+                | ServeBenchError::NoChats { .. } => USAGE,
+                ServeBenchError::Egress(_)
+                | ServeBenchError::NoModels { .. }
+                | ServeBenchError::Address { .. }
+                | ServeBenchError::NeverAnswers { .. } => FAILED,
+            },
             Self::Cursor(CursorError::Syntax { .. } | CursorError::Zero { .. })
             | Self::WhichModel { .. }
             | Self::NoSuchModel { .. }
@@ -120,6 +138,8 @@ impl CliError {
             | Self::NotReady(_)
             | Self::TokenRefused
             | Self::TokenFile { .. }
+            | Self::ReportFile { .. }
+            | Self::RequestsFailed { .. }
             | Self::QuestionTooLarge { .. }
             | Self::Input(_)
             | Self::Output(_)
