@@ -136,7 +136,7 @@ fn take_down(runner: Box<dyn Runner>) {
 
 fn attempt(make: &mut MakeRunner, depth: usize) -> Result<Box<dyn Runner>, String> {
     // What a panic leaves half done is the maker's own, which starts anew each time.
-    let made = catch_unwind(AssertUnwindSafe(|| make()));
+    let made = catch_unwind(AssertUnwindSafe(make));
     let runner =
         made.map_err(|panic| format!("a panic: {}", panic_message(&*panic)))?.map_err(|error| error.to_string())?;
     match runner.depth() {

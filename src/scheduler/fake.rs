@@ -174,8 +174,9 @@ impl FakeDevice {
         let mut sampled = Vec::new();
         for chunk in &step.chunks {
             let (tokens, histories) = self.compute_chunk(chunk);
-            for row in tokens.len() - chunk.sampled_rows..tokens.len() {
-                let token = next_token(histories[row], self.vocab);
+            let first = tokens.len() - chunk.sampled_rows;
+            for (row, history) in histories.iter().enumerate().take(tokens.len()).skip(first) {
+                let token = next_token(*history, self.vocab);
                 self.slots[chunk.slot as usize] = Some((chunk.sequence, token));
                 sampled.push(Sampled { sequence: chunk.sequence, token });
                 if tokens.get(row + 1) != Some(&token) {

@@ -37,6 +37,7 @@ pub(super) enum Argument {
 
 /// A product of bf16 matrices for the driver's own library: `out[rows, out_features] = x * weight^T` (+ `out`).
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(any(feature = "cuda", feature = "emulate")), expect(dead_code, reason = "devices read it"))]
 pub(super) struct MatrixProduct {
     pub rows: usize,
     pub in_features: usize,
@@ -90,8 +91,8 @@ pub(super) unsafe trait Driver: Send + Sync {
     fn record(&self) -> Result<u64, GpuError>;
     /// Waits until the stream has passed an event.
     fn wait(&self, event: u64) -> Result<(), GpuError>;
-    /// Milliseconds between two events that have passed.
-    fn elapsed_ms(&self, start: u64, end: u64) -> Result<f32, GpuError>;
+    /// Milliseconds between two events that have passed; `None` on a device without a clock.
+    fn elapsed_ms(&self, start: u64, end: u64) -> Result<Option<f32>, GpuError>;
     fn forget_event(&self, event: u64);
     /// Waits for everything.
     fn synchronise(&self) -> Result<(), GpuError>;
@@ -198,6 +199,12 @@ impl Gpu {
     /// Bytes of device memory that are free now.
     pub fn memory_free(&self) -> Result<usize, GpuError> {
         self.driver.memory_free()
+    }
+
+    /// Whether large products of matrices are made by a library and not by kernels of our own.
+    #[must_use]
+    pub fn has_matrix_library(&self) -> bool {
+        self.driver.has_matrix_product()
     }
 
     /// Device memory for `length` values, all bits zero.
@@ -313,13 +320,15 @@ impl Gpu {
     /// Records the launches that `submit` makes instead of running them. Nothing may be allocated, copied from or to the
     /// host, or waited for in it.
     pub fn capture(&self, submit: impl FnOnce() -> Result<(), GpuError>) -> Result<Graph, GpuError> {
+        let memory = KeptMemory::new(self);
         self.driver.begin_capture()?;
         let submitted = submit();
         let ended = self.driver.end_capture();
+        if let (Err(_), Ok(id)) = (&submitted, &ended) {
+            self.driver.forget_graph(*id);
+        }
         submitted?;
-        let id = ended?;
-        self.graphs.state.lock().expect("no thread panics while it holds the graphs").live += 1;
-        Ok(Graph { id, gpu: self.clone() })
+        Ok(Graph { id: ended?, memory })
     }
 }
 
@@ -336,8 +345,9 @@ impl Event {
         self.gpu.driver.wait(self.id)
     }
 
-    /// Milliseconds of the device from `earlier` to this event; waits for both.
-    pub fn elapsed_ms(&self, earlier: &Event) -> Result<f32, GpuError> {
+    /// Milliseconds of the device from `earlier` to this event; waits for both. `None` on a device without a clock: an
+    /// emulated one.
+    pub fn elapsed_ms(&self, earlier: &Event) -> Result<Option<f32>, GpuError> {
         earlier.wait()?;
         self.wait()?;
         self.gpu.driver.elapsed_ms(earlier.id, self.id)
@@ -354,20 +364,38 @@ impl Drop for Event {
 #[derive(Debug)]
 pub struct Graph {
     id: u64,
-    gpu: Gpu,
+    memory: KeptMemory,
 }
 
 impl Graph {
     /// Runs the recorded launches, on the same memory.
     pub fn replay(&self) -> Result<(), GpuError> {
         // SAFETY: while a graph lives, no memory is freed (`Gpu::release`).
-        unsafe { self.gpu.driver.replay(self.id) }
+        unsafe { self.memory.gpu.driver.replay(self.id) }
     }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        self.gpu.driver.forget_graph(self.id);
+        self.memory.gpu.driver.forget_graph(self.id);
+    }
+}
+
+/// While this lives, no memory is freed: from before the first launch is recorded until the graph has gone.
+#[derive(Debug)]
+struct KeptMemory {
+    gpu: Gpu,
+}
+
+impl KeptMemory {
+    fn new(gpu: &Gpu) -> Self {
+        gpu.graphs.state.lock().expect("no thread panics while it holds the graphs").live += 1;
+        Self { gpu: gpu.clone() }
+    }
+}
+
+impl Drop for KeptMemory {
+    fn drop(&mut self) {
         let mut graphs = self.gpu.graphs.state.lock().expect("no thread panics while it holds the graphs");
         graphs.live -= 1;
         if graphs.live == 0 {
@@ -380,7 +408,17 @@ impl Drop for Graph {
 }
 
 impl Argument {
+    /// Bytes that a kernel declares for it.
+    #[cfg(feature = "emulate")]
+    pub(super) fn bytes(&self) -> u8 {
+        match self {
+            Self::Pointer(_) => 8,
+            Self::U32(_) | Self::F32(_) => 4,
+        }
+    }
+
     /// Where a kernel finds the value.
+    #[cfg_attr(not(any(feature = "cuda", feature = "emulate")), expect(dead_code, reason = "devices read it"))]
     pub(super) fn as_raw(&self) -> *mut c_void {
         match self {
             Self::Pointer(value) => std::ptr::from_ref(value).cast_mut().cast(),
@@ -389,3 +427,7 @@ impl Argument {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "emulate")]
+mod tests;

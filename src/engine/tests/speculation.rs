@@ -97,7 +97,7 @@ fn guesses_change_no_answer_in_any_company_or_chunking() {
         let mut lesson = babble(12, num_blocks as u64 + chunk as u64);
         lesson.config = SchedulerConfig { num_blocks, running_max, prefill_chunk_max: chunk, ..lesson.config };
         let mixed = |index: usize| Ask {
-            class: if index % 3 == 0 || session.is_some() { Class::Chat } else { Class::Completion },
+            class: if index.is_multiple_of(3) || session.is_some() { Class::Chat } else { Class::Completion },
             session,
             ..Ask::default()
         };
