@@ -2,6 +2,7 @@
 //! else is there, what the cache holds, how prompts are cut into steps, or who leaves in the middle.
 
 mod speculation;
+mod typing;
 
 use futures::StreamExt;
 use futures::future::join_all;
