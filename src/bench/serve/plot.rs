@@ -9,8 +9,8 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 const LEGEND_LINE: f64 = 18.0;
-/// What a character of a legend takes, a little more than on average.
-const CHAR_WIDTH: f64 = 6.4;
+/// What a character of a legend takes, about.
+const CHAR_WIDTH: f64 = 6.2;
 
 /// How values become places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +219,7 @@ fn legend_rows<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Item> {
     let (mut row, mut x) = (0, 0.0);
     let mut items = Vec::new();
     for name in names {
-        let width = 26.0 + name.chars().count() as f64 * CHAR_WIDTH + 8.0;
+        let width = 26.0 + name.chars().count() as f64 * CHAR_WIDTH + 12.0;
         if x > 0.0 && x + width > room {
             (row, x) = (row + 1, 0.0);
         }
