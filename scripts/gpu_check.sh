@@ -1,6 +1,14 @@
 #!/usr/bin/env bash
 # The one command for a machine with a GPU: verifies and times everything, in parts that do not depend on one another.
 # Brings nothing along and builds nothing: a GPU machine may have no compiler and no network.
+#
+# Built elsewhere, with a toolkit (scripts/cuda-toolkit.sh):
+#   export CUDA_HOME=$(scripts/cuda-toolkit.sh --print)
+#   cargo build --release --locked --features cuda
+#   cargo test --release --locked --package sconce-kernels --features cuda,emulate --lib --no-run
+# Carried over: scripts/, target/release/sconce, and the test program whose name the last line prints
+# (target/release/deps/sconce_kernels-...). The test program needs libstdc++, the other nothing but glibc; both open the
+# driver's libcuda.so.1 when they run, and libcublasLt.so.13 where there is one.
 set -uo pipefail
 
 # What to run. Everything that depends on the program's own flags is here.
@@ -8,22 +16,28 @@ device_flags=(--device cuda)
 reference_flags=(--device cpu)
 # Only what runs on the device: other tests of the crate pass without one.
 kernel_test_flags=(gpu::)
-# One line a run: its name, then the arguments behind `sconce bench engine`.
+# Passes without a word of the GPU in a program that was built without `cuda`: it has to be among those that passed.
+kernel_test_needed=gpu::on_cuda::a_gpu_that_is_there_is_opened
+# One line a run: its name, settings of the environment if any, then the arguments behind `sconce bench engine`.
 bench_runs=(
     "7b-bf16 --random qwen2.5-coder-7b --batch 1,16,128 --context 2048 --prefill 2048"
     "7b-fp8 --random qwen2.5-coder-7b --quantize fp8 --batch 1,16 --context 2048 --prefill 2048"
     "7b-int4 --random qwen2.5-coder-7b --quantize int4 --batch 1,16 --context 2048 --prefill 2048"
     "1.5b-bf16 --random qwen2.5-coder-1.5b --batch 1,16 --context 2048 --prefill 2048"
+    "7b-bf16-invariant SCONCE__ENGINE__BATCH_INVARIANT=on --random qwen2.5-coder-7b --batch 1,16,128 \
+        --context 2048 --prefill 2048"
     "mistral-7b-bf16 --random mistral-7b --batch 100 --context 700 --prefill 700"
 )
 bench_flags=(--device cuda)
 # Seconds that one run may take, so that one which hangs leaves time for the others.
 bench_run_limit=90
 # Seconds; the sum is below ten minutes.
-declare -A limits=([machine]=20 [kernels]=150 [tokens]=120 [bench]=290)
-parts=(machine kernels tokens bench)
+declare -A limits=([machine]=20 [kernels]=120 [tokens]=100 [bench]=270 [transformers]=70)
+parts=(machine kernels tokens bench transformers)
 # A part that cannot be tried ends with this; 124 and 137 come from `timeout`.
 cannot=77
+# A comparison that cannot be made is no fault.
+skipped=76
 
 usage() {
     cat <<'TEXT'
@@ -34,9 +48,10 @@ On a machine with an NVIDIA GPU, in at most ten minutes:
   machine   what the GPU, its driver and the host are
   kernels   every kernel on the device against its reference
   tokens    greedy answers of a model on the GPU against those on the CPU, over HTTP
-  bench     the table of `sconce bench engine`, with random weights made on the device
+  bench     the table of `sconce bench engine`, with random weights
+  transformers  what Hugging Face transformers reaches in the same place, where it is installed
 Each part has a time limit, a part that fails stops no other, and a table of all comes last. Exits with 1 unless
-everything passed.
+everything passed or, as the last may be, was skipped.
 
   --binary FILE        built with the feature `cuda` (default: target/release/sconce)
   --kernel-tests FILE  the kernels' test program, built with it (default: the newest below target/)
@@ -47,7 +62,7 @@ everything passed.
 
 Built elsewhere, with a toolkit (scripts/cuda-toolkit.sh), and carried over together with scripts/:
   cargo build --release --locked --features cuda
-  cargo test --release --locked --package sconce-kernels --features cuda --lib --no-run
+  cargo test --release --locked --package sconce-kernels --features cuda,emulate --lib --no-run
 TEXT
 }
 
@@ -102,8 +117,12 @@ part_kernels() {
     "$kernel_tests" "${kernel_test_flags[@]}" 2>&1 | tee "$logs/kernels.out" || status=1
     summary=$(sed -n 's/^test result: [a-zA-Z]*\. //p' "$logs/kernels.out" | tail -n 1)
     note "${summary:-no result was printed}"
-    # A filter that matches nothing passes as well.
+    # A filter that matches nothing passes as well, and so does a program that knows only the emulation.
     case $summary in "" | "0 passed"*) status=1 ;; esac
+    if ! grep --quiet "^test $kernel_test_needed \.\.\. ok" "$logs/kernels.out"; then
+        note "the GPU was not opened by $kernel_tests: ${summary:-no result was printed}"
+        status=1
+    fi
     return "$status"
 }
 
@@ -152,13 +171,19 @@ start_server() {
 part_bench() {
     need_driver
     need_file "$binary" "the program"
-    local run name arguments status=0 num_done=0
+    local run name words word settings arguments status=0 num_done=0
     for run in "${bench_runs[@]}"; do
-        read -r name arguments <<<"$run"
+        read -r name words <<<"$run"
+        settings=() arguments=()
+        for word in $words; do
+            case $word in
+                SCONCE__*=*) settings+=("$word") ;;
+                *) arguments+=("$word") ;;
+            esac
+        done
         echo "-- $name"
-        # shellcheck disable=SC2086  # the arguments of a run are words
-        if timeout --foreground --kill-after=5 "$bench_run_limit" \
-            "$binary" bench engine "${bench_flags[@]}" $arguments --json >"$logs/bench.part"; then
+        if timeout --foreground --kill-after=5 "$bench_run_limit" env "${settings[@]}" \
+            "$binary" bench engine "${bench_flags[@]}" "${arguments[@]}" --json >"$logs/bench.part"; then
             num_done=$((num_done + 1))
             mv "$logs/bench.part" "$logs/bench.$name.json"
         else
@@ -168,6 +193,24 @@ part_bench() {
         note "$num_done of ${#bench_runs[@]} runs"
     done
     return "$status"
+}
+
+part_transformers() {
+    need_driver
+    command -v python3 >/dev/null || { note "python3 is missing"; exit "$skipped"; }
+    # Less than the part has, so that there is time to say so.
+    if ! timeout --foreground --kill-after=5 $((limits[transformers] - 10)) \
+        python3 "$scripts/transformers_bench.py" --shape qwen2.5-coder-7b --context 2048 \
+        >"$logs/transformers.json" 2>"$logs/transformers.err"; then
+        rm -f "$logs/transformers.json"
+        note "not compared: $(tail -n 1 "$logs/transformers.err" | grep . || echo "no answer in time")"
+        exit "$skipped"
+    fi
+    cat "$logs/transformers.json"
+    note "$(python3 -c 'import json, sys
+found = json.load(open(sys.argv[1]))
+print("{:.0f} tokens/s of {} by {}".format(found["tokens_per_s"]["median"], found["shape"], found["way"]))' \
+        "$logs/transformers.json")"
 }
 
 # ---- running them, and the table ----
@@ -181,20 +224,21 @@ run_part() {
     case $status in
         0) result=pass ;;
         "$cannot") result=missing ;;
+        "$skipped") result=skipped ;;
         124 | 137) result=timeout ;;
         *) result=fail ;;
     esac
     said=$(cat "$logs/$part.note" 2>/dev/null || tail -n 1 "$logs/$part.log")
     rows+=("$part"$'\t'"$result"$'\t'"$((SECONDS - begun))"$'\t'"$said")
-    [ "$result" = pass ] || failed=1
+    case $result in pass | skipped) ;; *) failed=1 ;; esac
 }
 
 print_table() {
-    printf '\n%-10s%-9s%8s  %s\n' part result seconds found
+    printf '\n%-14s%-9s%8s  %s\n' part result seconds found
     local row part result seconds said
     for row in "${rows[@]}"; do
         IFS=$'\t' read -r part result seconds said <<<"$row"
-        printf '%-10s%-9s%8s  %s\n' "$part" "$result" "$seconds" "$said"
+        printf '%-14s%-9s%8s  %s\n' "$part" "$result" "$seconds" "$said"
     done
     printf '\nlogs: %s\n' "$logs"
 }
@@ -210,7 +254,7 @@ json_string() {
 # The figures of every run that ended, in one table.
 print_figures() {
     [ -n "$(find "$logs" -name 'bench.*.json')" ] || return
-    python3 - "$logs"/bench.*.json <<'PYTHON' || echo "the figures could not be read: see $logs/bench.*.json"
+    python3 - "$logs/transformers.json" "$logs"/bench.*.json <<'PYTHON' ||
 import json, os, sys
 
 def show(value, form, scale=1):
@@ -219,7 +263,7 @@ def show(value, form, scale=1):
 line = "{:18}{:>12}{:>10}{:>10}{:>9}{:>8}".format
 print()
 print(line("run", "what", "tokens/s", "of best", "host us", "idle"))
-for path in sys.argv[1:]:
+for path in sys.argv[2:]:
     found = json.load(open(path))
     name = os.path.basename(path).removeprefix("bench.").removesuffix(".json")
     for row in found["decode"]:
@@ -230,17 +274,22 @@ for path in sys.argv[1:]:
     first = show(prefill["time_to_first_token_ms"]["median"], ".1f")
     print(line(name, f"{prefill['tokens']} prompt", show(prefill["tokens_per_s"]["median"], ".0f"),
                show(prefill["share_of_arithmetic"], ".0%"), "", ""), f" first token after {first} ms")
+if os.path.exists(sys.argv[1]):
+    compared = json.load(open(sys.argv[1]))
+    print(line("transformers 7b", "batch 1", show(compared["tokens_per_s"]["median"], ".0f"), "", "", ""),
+          f" by {compared['way']}")
 device = found["device"]
 print(f"\nmeasured in the last run: "
       f"{show(device['bandwidth_bytes_per_s'], '.0f', 1e-9)} GB/s {device['bandwidth_kind']}, "
       f"{show(device['arithmetic_operations_per_s'], '.1f', 1e-12)} T operations/s in {device['arithmetic_kind']}")
 PYTHON
+        echo "the figures could not be read: see $logs/bench.*.json"
 }
 
 # What a command printed as JSON goes in as it is.
 json_figures() {
     local file separator=
-    for file in "$logs/tokens.json" "$logs"/bench.*.json; do
+    for file in "$logs/tokens.json" "$logs/transformers.json" "$logs"/bench.*.json; do
         [ -s "$file" ] || continue
         printf '%s%s: ' "$separator" "$(json_string "$(basename "$file" .json)")"
         cat "$file"
@@ -310,6 +359,7 @@ if [ -n "$part" ]; then
         kernels) part_kernels ;;
         tokens) part_tokens ;;
         bench) part_bench ;;
+        transformers) part_transformers ;;
     esac
     exit
 fi
@@ -320,7 +370,7 @@ for name in ${only//,/ }; do
         *) echo "gpu_check: there is no part $name; parts are ${parts[*]}" >&2; exit 2 ;;
     esac
 done
-rm -f "$logs"/*.note "$logs"/tokens.json "$logs"/bench.*
+rm -f "$logs"/*.note "$logs"/tokens.json "$logs"/transformers.json "$logs"/bench.*
 forwarded=(--binary "$binary" --kernel-tests "$kernel_tests" --model "$served_model" --logs "$logs")
 rows=()
 failed=0
