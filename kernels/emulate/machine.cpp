@@ -58,6 +58,7 @@ int Machine::launch(const Kernel& kernel, void** arguments, uint32_t shared_byte
 bool Machine::run_block() {
     reset_threads();
     std::fill(shared_ - GUARD_BYTES, shared_ + shared_bytes_ + GUARD_BYTES, POISON);
+    is_sticky_ = random_.below(2) == 0;
     shuffle_threads();
     for (uint32_t index = 0; index < num_threads_; ++index) {
         ready_.push_back(order_[index]);
@@ -242,11 +243,12 @@ void Machine::collective(Operation operation, void* operands, uint32_t mask, int
     release_warp(index);
 }
 
-// All lanes but the running one, in a seeded order, before or behind those who are ready already.
+// All lanes but the running one, in a seeded order, before or behind those who are ready already. In a sticky block
+// always before: its warps run as far as they can, rounds ahead of others where no barrier holds them.
 void Machine::release_warp(uint32_t warp) {
     const uint64_t bits = random_.next();
     const uint32_t factor = static_cast<uint32_t>(bits) | 1, offset = static_cast<uint32_t>(bits >> 32);
-    const bool goes_ahead = (bits >> 63) != 0;
+    const bool goes_ahead = is_sticky_ || (bits >> 63) != 0;
     for (uint32_t step = 0; step < LANES; ++step) {
         const uint32_t lane = (step * factor + offset) % LANES, thread = warp * LANES + lane;
         if (lane >= warps_[warp].num_lanes || thread == current_) {

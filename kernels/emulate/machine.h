@@ -134,6 +134,8 @@ private:
 
     uint32_t num_threads_ = 0, num_live_ = 0, num_at_barrier_ = 0, current_ = 0;
     int barrier_line_ = 0;
+    // Of the running block: whether a warp that can go on goes on before all others.
+    bool is_sticky_ = false;
     std::vector<Thread> threads_;
     Warp warps_[THREADS_MAX / LANES] = {};
     ReadyQueue ready_;

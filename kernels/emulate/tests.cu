@@ -20,6 +20,22 @@ KERNEL(emulation_rotate_racing)(const uint32_t* in, uint32_t* out) {
     out[start + thread] = shared[(thread + blockDim.x - 1) % blockDim.x];
 }
 
+// Each round fills a place and reads that of the next warp. What is missing is a barrier before a place is filled anew:
+// only a warp that is a whole round ahead, with all its warp operations, meets a reader.
+KERNEL(emulation_refill_racing)(uint32_t* wrong, uint32_t rounds) {
+    SHARED_MEMORY(memory);
+    uint32_t* shared = reinterpret_cast<uint32_t*>(memory);
+    for (uint32_t round = 0; round < rounds; ++round) {
+        shared[threadIdx.x] = round;
+        __syncthreads();
+        const uint32_t found = shared[(threadIdx.x + 32) % blockDim.x];
+        for (uint32_t step = 0; step < 16; ++step) {
+            __syncwarp();
+        }
+        wrong[threadIdx.x] += found != round ? 1 : 0;
+    }
+}
+
 // Blocks of a launch must not count on their order either.
 KERNEL(emulation_block_order)(uint32_t* order, uint32_t* next) {
     if (threadIdx.x == 0) {

@@ -101,6 +101,17 @@ fn a_missing_barrier_shows_in_some_order() {
 }
 
 #[test]
+fn a_missing_barrier_before_a_refill_shows_in_some_order() {
+    let is_found = |seed: &u64| {
+        let mut wrong = [0_u32; 128];
+        let launch = Launch::new(1, 128, 512).seeded(*seed);
+        launch.run("emulation_refill_racing", &[address(&mut wrong), 4]).unwrap();
+        wrong != [0; 128]
+    };
+    assert!((0..8).filter(is_found).count() >= 2, "a kernel's test has few seeds");
+}
+
+#[test]
 fn blocks_run_once_each_and_in_an_order_of_the_seed() {
     let orders: BTreeSet<Vec<u32>> = (0..4)
         .map(|seed| {

@@ -8,7 +8,8 @@
 //! Scores and sums are f32 from bf16 factors; weights are rounded to bf16. Kernels: `cuda/attention_rows.cu`,
 //! `cuda/attention_tiles.cu`, and what they share in `cuda/attention.cuh`.
 
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod tests;
 
 use half::bf16;

@@ -4,6 +4,7 @@
 //! declarations and loads the libraries; nothing of CUDA is linked, so that a program with this in it starts on every
 //! machine. Source: the CUDA driver API reference and the cuBLAS documentation.
 
+use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -17,11 +18,15 @@ use cudarc::driver::sys;
 
 use super::cubins::{CUBINS, Cubin};
 use super::cuda_blas::Blas;
-use super::driver::{Argument, DeviceInfo, Driver, Launch, MatrixProduct};
+use super::cuda_error::{checked, failed, ignore, text};
+use super::driver::{Argument, DeviceInfo, Driver, Gpu, Launch, MatrixProduct};
 use super::error::GpuError;
 
 /// How long a step may take before the device counts as hung: nothing can interrupt a call into the driver.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Page-locked memory begins and ends with a page.
+const PAGE_BYTES: usize = 4096;
+
 /// A wait looks without pause for so long, then now and then: a step of a small model ends within it.
 const SPIN: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_micros(20);
@@ -29,6 +34,13 @@ const PAUSE: Duration = Duration::from_micros(20);
 /// Counts how often a context that had failed was thrown away. The context of a device belongs to the whole process, so
 /// what lived in it is gone for all who used it, and their addresses may mean other memory by now.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// Held while a device is opened: whether its context has to be thrown away is one thread's to decide.
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// Numbers of drivers, from 1. Addresses of contexts would not do to tell them apart: a new one may lie where an old one
+/// was.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// The CUDA version whose driver the cubins need: 13.0.
 const DRIVER_NEEDED: i32 = 13_000;
@@ -40,9 +52,12 @@ pub(super) struct CudaDriver {
     stream: sys::CUstream,
     modules: Vec<sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
+    number: u64,
     generation: u64,
     /// Set by a failure after which the context answers nothing any more.
     is_broken: AtomicBool,
+    /// How long a wait may take before the device counts as hung.
+    wait_max: Duration,
     /// Events that nobody holds any more.
     events: Mutex<Vec<u64>>,
     blas: Option<Blas>,
@@ -55,8 +70,17 @@ unsafe impl Send for CudaDriver {}
 unsafe impl Sync for CudaDriver {}
 
 thread_local! {
-    /// The context that this thread made current last.
-    static CURRENT: Cell<usize> = const { Cell::new(0) };
+    /// The driver whose context this thread made current last.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Gpu {
+    /// As [`Gpu::cuda`], with a limit of its own to how long a wait may take before the device counts as hung.
+    pub fn cuda_waiting(ordinal: usize, wait_max: Duration) -> Result<Self, GpuError> {
+        let mut driver = CudaDriver::open(ordinal)?;
+        driver.wait_max = wait_max;
+        Ok(Self::on(driver))
+    }
 }
 
 impl CudaDriver {
@@ -66,11 +90,16 @@ impl CudaDriver {
         if !unsafe { sys::is_culib_present() } {
             return Err(GpuError::NoDriver);
         }
-        result::init().map_err(|error| failed("cuInit", error))?;
+        let _opening = OPENING.lock().expect("no thread panics while it opens a device");
         let version = driver_version()?;
         if version < DRIVER_NEEDED {
             return Err(GpuError::OldDriver { found: dotted(version), needed: dotted(DRIVER_NEEDED) });
         }
+        result::init().map_err(|error| match error.0 {
+            // What a driver says that sees no device at all.
+            sys::CUresult::CUDA_ERROR_NO_DEVICE => GpuError::NoDevice { ordinal, count: 0 },
+            _ => failed("cuInit", error),
+        })?;
         let count = result::device::get_count().map_err(|error| failed("cuDeviceGetCount", error))?;
         let count = usize::try_from(count).unwrap_or(0);
         if ordinal >= count {
@@ -87,8 +116,10 @@ impl CudaDriver {
             stream: std::ptr::null_mut(),
             modules: Vec::new(),
             functions: HashMap::new(),
+            number: OPENED.fetch_add(1, Ordering::Relaxed) + 1,
             generation: GENERATION.load(Ordering::Acquire),
             is_broken: AtomicBool::new(false),
+            wait_max: WAIT_MAX,
             events: Mutex::new(Vec::new()),
             blas: None,
         };
@@ -108,12 +139,11 @@ impl CudaDriver {
             let message = "the device has failed before, and what was on it is lost".to_owned();
             return Err(GpuError::Call { call: "cuCtxSetCurrent", message });
         }
-        let context = self.context as usize;
         CURRENT.with(|current| {
-            if current.get() != context {
+            if current.get() != self.number {
                 // SAFETY: the context is retained as long as `self` lives.
                 unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("cuCtxSetCurrent", error))?;
-                current.set(context);
+                current.set(self.number);
             }
             Ok(())
         })
@@ -185,21 +215,37 @@ unsafe impl Driver for CudaDriver {
         // A device that has failed has nothing left to free; its memory goes with the context.
         if self.bind().is_ok() {
             // SAFETY: allocated by us in this context; `cuMemFree` waits for work that uses it.
-            drop(unsafe { result::free_sync(pointer) });
+            ignore(unsafe { result::free_sync(pointer) });
         }
     }
 
+    /// Memory of our own that the driver locks: memory of the driver's would go with a context that is thrown away, under
+    /// whoever reads it.
     fn allocate_host(&self, bytes: usize) -> Result<NonNull<u8>, GpuError> {
         self.bind()?;
-        // SAFETY: the memory is written before it is read (`HostBuffer::new`).
-        let start = unsafe { result::malloc_host(bytes, 0) }.map_err(|_| GpuError::OutOfHostMemory { bytes })?;
-        NonNull::new(start.cast()).ok_or(GpuError::OutOfHostMemory { bytes })
+        let layout = pages(bytes);
+        // SAFETY: the layout has a size above zero; the memory is written before it is read (`HostBuffer::new`).
+        let start = NonNull::new(unsafe { alloc(layout) }).ok_or(GpuError::OutOfHostMemory { bytes })?;
+        // SAFETY: the range was just allocated.
+        let locked = unsafe { sys::cuMemHostRegister_v2(start.as_ptr().cast(), layout.size(), 0).result() };
+        locked.map(|()| start).map_err(|error| {
+            // SAFETY: allocated above with this layout, and nobody's yet.
+            unsafe { dealloc(start.as_ptr(), layout) };
+            match error.0 {
+                sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfHostMemory { bytes },
+                _ => failed("cuMemHostRegister", error),
+            }
+        })
     }
 
-    unsafe fn free_host(&self, pointer: NonNull<u8>, _bytes: usize) {
-        if self.bind().is_ok() {
-            // SAFETY: allocated by us in this context, and no copy is in flight.
-            drop(unsafe { result::free_host(pointer.as_ptr().cast()) });
+    unsafe fn free_host(&self, pointer: NonNull<u8>, bytes: usize) {
+        // SAFETY: locked by us in this context, and no copy is in flight.
+        let unlock = || unsafe { sys::cuMemHostUnregister(pointer.as_ptr().cast()).result() };
+        let is_unlocked = self.bind().is_ok() && unlock().is_ok();
+        // A context that has failed may still hold the memory, which is then left to it; one that was thrown away not.
+        if is_unlocked || self.generation != GENERATION.load(Ordering::Acquire) {
+            // SAFETY: allocated by us with this layout.
+            unsafe { dealloc(pointer.as_ptr(), pages(bytes)) };
         }
     }
 
@@ -296,9 +342,9 @@ unsafe impl Driver for CudaDriver {
                 passed => return self.noted("cuEventQuery", passed),
             }
             let waited = started.elapsed();
-            if waited > WAIT_MAX {
+            if waited > self.wait_max {
                 self.is_broken.store(true, Ordering::Release);
-                let message = format!("the device has not come to an end within {} s", WAIT_MAX.as_secs());
+                let message = format!("the device has not come to an end within {} s", self.wait_max.as_secs_f64());
                 return Err(GpuError::Call { call: "cuEventQuery", message });
             }
             if waited > SPIN {
@@ -309,10 +355,11 @@ unsafe impl Driver for CudaDriver {
         }
     }
 
-    fn elapsed_ms(&self, start: u64, end: u64) -> Result<f32, GpuError> {
+    fn elapsed_ms(&self, start: u64, end: u64) -> Result<Option<f32>, GpuError> {
         self.bind()?;
         // SAFETY: both events are live and have passed.
         unsafe { result::event::elapsed(start as sys::CUevent, end as sys::CUevent) }
+            .map(Some)
             .map_err(|error| failed("cuEventElapsedTime", error))
     }
 
@@ -341,7 +388,7 @@ unsafe impl Driver for CudaDriver {
         // SAFETY: the graph was just made; what is launched is its instance, so that the graph may go.
         let instance = unsafe {
             let instance = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags_enum(0));
-            drop(result::graph::destroy(graph));
+            ignore(result::graph::destroy(graph));
             instance.map_err(|error| failed("cuGraphInstantiate", error))?
         };
         // SAFETY: instance and stream are live.
@@ -358,7 +405,7 @@ unsafe impl Driver for CudaDriver {
     fn forget_graph(&self, graph: u64) {
         if self.bind().is_ok() {
             // SAFETY: the instance is live and forgotten once.
-            drop(unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) });
+            ignore(unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) });
         }
     }
 }
@@ -368,28 +415,29 @@ impl Drop for CudaDriver {
         let is_bound = self.bind().is_ok();
         let blas = self.blas.take();
         if is_bound {
+            if !self.stream.is_null() {
+                // SAFETY: the stream is live. What goes below may be in use until it has come to its end.
+                ignore(unsafe { result::stream::synchronize(self.stream) });
+            }
             drop(blas);
             for event in self.events.get_mut().expect("no thread panics while it holds the events").drain(..) {
                 // SAFETY: made by us and destroyed once.
-                drop(unsafe { result::event::destroy(event as sys::CUevent) });
+                ignore(unsafe { result::event::destroy(event as sys::CUevent) });
             }
             for module in self.modules.drain(..) {
                 // SAFETY: loaded by us and unloaded once.
-                drop(unsafe { result::module::unload(module) });
+                ignore(unsafe { result::module::unload(module) });
             }
             if !self.stream.is_null() {
                 // SAFETY: made by us and destroyed once.
-                drop(unsafe { result::stream::destroy(self.stream) });
+                ignore(unsafe { result::stream::destroy(self.stream) });
             }
         } else {
             // What they point at is gone with the context.
             std::mem::forget(blas);
         }
-        CURRENT.with(|current| current.set(0));
-        if self.generation == GENERATION.load(Ordering::Acquire) {
-            // SAFETY: retained once in `open`, in this generation.
-            drop(unsafe { result::primary_ctx::release(self.device) });
-        }
+        // SAFETY: retained once in `open`. Throwing a context away leaves the device retained as often as before.
+        ignore(unsafe { result::primary_ctx::release(self.device) });
     }
 }
 
@@ -399,17 +447,33 @@ fn healthy_context(device: sys::CUdevice) -> Result<sys::CUcontext, GpuError> {
         // SAFETY: the device exists; the context is released in `drop`.
         let context = unsafe { result::primary_ctx::retain(device) }
             .map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
-        // SAFETY: the context was just retained.
-        let works = unsafe { result::ctx::set_current(context) }.and_then(|()| result::ctx::synchronize());
-        works.map(|()| context).map_err(|error| failed("cuCtxSynchronize", error))
+        probe(context).map(|()| context).inspect_err(|_| {
+            // SAFETY: retained above.
+            ignore(unsafe { result::primary_ctx::release(device) });
+        })
     };
     retain().or_else(|_| {
         GENERATION.fetch_add(1, Ordering::AcqRel);
-        CURRENT.with(|current| current.set(0));
         // SAFETY: everything that lived in the context belongs to an older generation and is not used any more.
         checked("cuDevicePrimaryCtxReset", unsafe { sys::cuDevicePrimaryCtxReset_v2(device).result() })?;
         retain()
     })
+}
+
+/// Errors if work in the context has failed before. Waits on a stream made for it, not on the context: elsewhere in the
+/// process a graph may be in the middle of its recording, which waiting for everything would spoil.
+fn probe(context: sys::CUcontext) -> Result<(), GpuError> {
+    // No driver has this context yet: whichever comes next binds its own.
+    CURRENT.with(|current| current.set(0));
+    // SAFETY: the context was just retained.
+    unsafe { result::ctx::set_current(context) }.map_err(|error| failed("cuCtxSetCurrent", error))?;
+    let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+        .map_err(|error| failed("cuStreamCreate", error))?;
+    // SAFETY: the stream was just made, and is destroyed once.
+    let works = unsafe { result::stream::synchronize(stream) };
+    // SAFETY: as above.
+    ignore(unsafe { result::stream::destroy(stream) });
+    checked("cuStreamSynchronize", works)
 }
 
 fn driver_version() -> Result<i32, GpuError> {
@@ -459,24 +523,13 @@ fn cubins_for(info: &DeviceInfo) -> Result<impl Iterator<Item = &'static Cubin> 
     Ok(CUBINS.iter().filter(move |cubin| cubin.capability == best))
 }
 
+/// Whole pages for so many bytes of page-locked memory.
+fn pages(bytes: usize) -> Layout {
+    let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a size that fits the address space")
+}
+
 /// `13000` as `13.0`.
 fn dotted(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
-}
-
-fn checked(call: &'static str, result: Result<(), DriverError>) -> Result<(), GpuError> {
-    result.map_err(|error| failed(call, error))
-}
-
-fn failed(call: &'static str, error: DriverError) -> GpuError {
-    GpuError::Call { call, message: text(error) }
-}
-
-/// Name and meaning of a driver's error.
-fn text(error: DriverError) -> String {
-    let name = error.error_name().map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into_owned());
-    match error.error_string() {
-        Ok(meaning) => format!("{name}: {}", meaning.to_string_lossy()),
-        Err(_) => name,
-    }
 }

@@ -5,6 +5,7 @@
 //! `weight^T` (transposed) times `x`. One algorithm is looked up per shape and kept.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::Mutex;
 
@@ -13,11 +14,15 @@ use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUstream;
 
 use super::cuda::CudaDriver;
+use super::cuda_error::ignore;
 use super::driver::{Driver, MatrixProduct};
 use super::error::GpuError;
 
 /// What NVIDIA recommends for Hopper; enough for every algorithm.
 const WORKSPACE_BYTES: usize = 32 << 20;
+
+/// The library of CUDA 13, as the kernels are; cudarc takes an older one where it finds that first.
+const VERSION_NEEDED: usize = 130_000;
 
 /// `cublasOperation_t`: the matrix is transposed.
 const CUBLAS_OP_T: i32 = 1;
@@ -46,10 +51,15 @@ struct Shape {
 }
 
 impl Blas {
-    /// `None` where the library is not installed. The workspace lives as long as the device's context.
+    /// `None` where the library is not installed, or only an older one. The workspace lives as long as the device's
+    /// context.
     pub fn open(driver: &CudaDriver) -> Result<Option<Self>, GpuError> {
         // SAFETY: opens and closes the library; its initialisers are NVIDIA's.
         if !unsafe { sys::is_culib_present() } {
+            return Ok(None);
+        }
+        // SAFETY: asks for a number.
+        if unsafe { sys::cublasLtGetVersion() } < VERSION_NEEDED {
             return Ok(None);
         }
         let handle = result::create_handle().map_err(|error| failed("cublasLtCreate", error))?;
@@ -66,11 +76,10 @@ impl Blas {
         }
         let key = ShapeKey { rows, in_features, out_features, weight_stride };
         let mut shapes = self.shapes.lock().expect("no thread panics while it holds the shapes");
-        if !shapes.contains_key(&key) {
-            let shape = self.describe(key)?;
-            shapes.insert(key, shape);
-        }
-        let shape = &shapes[&key];
+        let shape = match shapes.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.describe(key)?),
+        };
         let (alpha, beta) = (1.0_f32, if is_added { 1.0_f32 } else { 0.0 });
         // SAFETY: descriptors live as long as `self`; the caller says that the pointers are such matrices.
         let multiplied = unsafe {
@@ -133,7 +142,7 @@ impl Blas {
             .and_then(|()| result::get_matmul_algo_heuristic(self.handle, product, weight, x, out, out, preference))
         };
         // SAFETY: made above and destroyed once.
-        drop(unsafe { result::destroy_matmul_pref(preference) });
+        ignore(unsafe { result::destroy_matmul_pref(preference) });
         let algorithm = found.map_err(|error| failed("cublasLtMatmulAlgoGetHeuristic", error))?.algo;
         Ok(Shape { product, weight, x, out, algorithm })
     }
@@ -145,16 +154,16 @@ impl Drop for Blas {
         for shape in shapes.values() {
             // SAFETY: made by us and destroyed once.
             unsafe {
-                drop(result::destroy_matmul_desc(shape.product));
+                ignore(result::destroy_matmul_desc(shape.product));
                 for layout in [shape.weight, shape.x, shape.out] {
-                    drop(result::destroy_matrix_layout(layout));
+                    ignore(result::destroy_matrix_layout(layout));
                 }
             }
         }
         // SAFETY: made by us and destroyed once; `CudaDriver` has bound its context.
         unsafe {
-            drop(result::destroy_handle(self.handle));
-            drop(cudarc::driver::result::free_sync(self.workspace));
+            ignore(result::destroy_handle(self.handle));
+            ignore(cudarc::driver::result::free_sync(self.workspace));
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -32,7 +32,11 @@ unsafe extern "C" {
         message: *mut c_char,
         message_bytes: usize,
     ) -> i32;
+    fn sconce_emulate_parameters(name: *const c_char, bytes: *mut u8, capacity: usize) -> usize;
 }
+
+/// More than any kernel has.
+const PARAMETERS_MAX: usize = 64;
 
 /// When an emulated device breaks, and how much memory it has: what a test of failures needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,9 +184,9 @@ unsafe impl Driver for EmulatedDriver {
         self.state().run_until(self.seed, event)
     }
 
-    fn elapsed_ms(&self, _start: u64, _end: u64) -> Result<f32, GpuError> {
+    fn elapsed_ms(&self, _start: u64, _end: u64) -> Result<Option<f32>, GpuError> {
         // An emulated device has no time of its own.
-        Ok(0.0)
+        Ok(None)
     }
 
     fn forget_event(&self, _event: u64) {}
@@ -357,6 +361,7 @@ impl Drop for EmulatedDriver {
 
 fn launch_now(kernel: &'static str, launch: &Launch, arguments: &[Argument], seed: u64) -> Result<(), GpuError> {
     let name = CString::new(kernel).expect("kernel names have no zero byte");
+    check_arguments(kernel, &name, arguments)?;
     let mut raw: Vec<*mut c_void> = arguments.iter().map(Argument::as_raw).collect();
     let mut message = [0_u8; 512];
     // SAFETY: the names and sizes match the C declaration; the launcher has checked what the kernel touches.
@@ -378,6 +383,20 @@ fn launch_now(kernel: &'static str, launch: &Launch, arguments: &[Argument], see
         1 => Err(GpuError::UnknownKernel { name: kernel }),
         _ => Err(GpuError::Kernel { name: kernel, message: text }),
     }
+}
+
+/// Compares what is passed with what the kernel declares. A real driver takes whatever lies behind the pointers.
+fn check_arguments(kernel: &'static str, name: &CStr, arguments: &[Argument]) -> Result<(), GpuError> {
+    let mut declared = [0_u8; PARAMETERS_MAX];
+    // SAFETY: the name and the sizes match the C declaration.
+    let count = unsafe { sconce_emulate_parameters(name.as_ptr(), declared.as_mut_ptr(), declared.len()) };
+    let declared = declared.get(..count).ok_or(GpuError::UnknownKernel { name: kernel })?;
+    let passed: Vec<u8> = arguments.iter().map(|argument| argument.bytes()).collect();
+    if passed != declared {
+        let message = format!("arguments of {passed:?} bytes were passed, {declared:?} are declared");
+        return Err(GpuError::Kernel { name: kernel, message });
+    }
+    Ok(())
 }
 
 /// # Safety
@@ -406,4 +425,32 @@ fn guarded(bytes: usize) -> Layout {
 
 fn host(bytes: usize) -> Layout {
     Layout::from_size_align(bytes.max(1), ALIGNMENT).expect("a size that fits the address space")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Argument::{F32, Pointer, U32};
+
+    /// What a launch of `silu_mul(const float*, bf16*, uint32_t)` with these arguments says.
+    fn check(kernel: &'static str, arguments: &[Argument]) -> String {
+        let gpu = Gpu::emulated(1);
+        let launch = Launch { grid: [1, 1, 1], block: [256, 1, 1], shared_bytes: 0 };
+        // SAFETY: refused before anything runs.
+        unsafe { gpu.launch(kernel, launch, arguments) }.unwrap();
+        gpu.synchronise().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn arguments_that_are_not_those_of_the_kernel_are_refused() {
+        for (arguments, text) in [
+            (vec![Pointer(0), Pointer(0)], "[8, 8] bytes were passed, [8, 8, 4] are"),
+            (vec![Pointer(0), Pointer(0), U32(1), F32(1.0)], "[8, 8, 4, 4] bytes"),
+            (vec![Pointer(0), U32(1), Pointer(0)], "[8, 4, 8] bytes"),
+        ] {
+            let message = check("silu_mul", &arguments);
+            assert!(message.contains(text), "{message}");
+        }
+        assert!(check("nobody", &[]).contains("no kernel `nobody`"));
+    }
 }

@@ -21,6 +21,8 @@ mod cubins;
 mod cuda;
 #[cfg(feature = "cuda")]
 mod cuda_blas;
+#[cfg(feature = "cuda")]
+mod cuda_error;
 mod driver;
 mod embed;
 #[cfg(feature = "emulate")]
@@ -30,10 +32,14 @@ mod gather;
 mod kv_cache;
 mod linear;
 mod matrix;
+#[cfg(test)]
+#[cfg(feature = "cuda")]
+mod on_cuda;
 mod rope_write;
 mod sampling;
 mod silu_mul;
-#[cfg(all(test, feature = "emulate"))]
+#[cfg(test)]
+#[cfg(feature = "emulate")]
 mod testing;
 
 pub use add_rms_norm::{AddRmsNorm, add_rms_norm};

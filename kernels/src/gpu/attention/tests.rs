@@ -1,7 +1,8 @@
-//! Both kernels, emulated, against plain loops in f64 on the same rounded inputs, and the promise that a row's bits
+//! Both kernels against plain loops in f64 on the same rounded inputs, and the promise that a row's bits
 //! depend on nothing but the row.
 
 use super::*;
+use crate::gpu::testing::{Kind, kinds};
 use crate::gpu::{KvCacheShape, PAD};
 use crate::testing::{Random, random_floats};
 
@@ -93,8 +94,7 @@ fn random_bf16(length: usize, seed: u64, size: f32) -> Vec<bf16> {
 
 impl World {
     /// Sequences of these lengths, of which the positions from `written` on are in the cache. Keys are of about `size`.
-    fn new(seed: u64, layer: &Layer, lengths: &[usize], written: impl Fn(usize) -> usize, size: f32) -> World {
-        let gpu = Gpu::emulated(seed);
+    fn new(gpu: Gpu, layer: &Layer, lengths: &[usize], written: impl Fn(usize) -> usize, size: f32) -> World {
         let blocks: usize = lengths.iter().map(|tokens| tokens.div_ceil(BLOCK_TOKENS)).sum::<usize>() + 3;
         let shape = KvCacheShape { layers: 2, num_blocks: blocks, kv_heads: layer.kv_heads, head_dim: layer.head_dim };
         let mut cache = DeviceKvCache::new(&gpu, shape).unwrap();
@@ -269,12 +269,14 @@ fn float_bits(values: &[f32]) -> Vec<u32> {
 
 /// The last rows of sequences of some lengths; nothing outside what they see is a number.
 fn check_rows(layer: &Layer, contexts: &[usize], splits: usize, size: f32) {
-    let first_seen = |index: usize| layer.window.map_or(0, |window| contexts[index].saturating_sub(window));
-    let world = World::new(contexts[0] as u64, layer, contexts, first_seen, size);
-    let rows: Vec<Row> = (0..contexts.len()).map(|index| world.row(index, contexts[index] - 1, size)).collect();
-    let longest = contexts.iter().max().unwrap();
-    let got = world.attend_rows(&rows, splits, &mut world.scratch(rows.len(), splits_for(*longest)));
-    world.check(&got, &rows, "rows");
+    for kind in kinds() {
+        let first_seen = |index: usize| layer.window.map_or(0, |window| contexts[index].saturating_sub(window));
+        let world = World::new(kind.open(contexts[0] as u64), layer, contexts, first_seen, size);
+        let rows: Vec<Row> = (0..contexts.len()).map(|index| world.row(index, contexts[index] - 1, size)).collect();
+        let longest = contexts.iter().max().unwrap();
+        let got = world.attend_rows(&rows, splits, &mut world.scratch(rows.len(), splits_for(*longest)));
+        world.check(&got, &rows, "rows");
+    }
 }
 
 #[test]
@@ -308,17 +310,20 @@ fn scores_of_any_size_do_not_overflow() {
         check_rows(&layer(2, 1, 64).sinks(), &[70, 200], 2, size);
         check_rows(&layer(2, 1, 64).soft_cap(30.0), &[70], 2, size);
     }
-    let world = World::new(3, &layer(1, 1, 64), &[40], |_| 0, 1e15);
-    let rows: Vec<Row> = (0..40).map(|position| world.row(0, position, 1e15)).collect();
-    world.check(&world.attend_tiles(&[&rows]), &rows, "tiles");
+    for kind in kinds() {
+        let world = World::new(kind.open(3), &layer(1, 1, 64), &[40], |_| 0, 1e15);
+        let rows: Vec<Row> = (0..40).map(|position| world.row(0, position, 1e15)).collect();
+        world.check(&world.attend_tiles(&[&rows]), &rows, "tiles");
+    }
 }
 
 #[test]
 fn a_row_has_the_same_bits_in_any_company_and_with_any_grid() {
-    for layer in [layer(6, 2, 32), layer(4, 2, 16).window(150).sinks()] {
+    let layers = [layer(6, 2, 32), layer(4, 2, 16).window(150).sinks()];
+    for (kind, layer) in kinds().into_iter().flat_map(|kind| layers.iter().map(move |layer| (kind, layer))) {
         let contexts = [400, 3, 129, 260];
         let splits_max = splits_for(400);
-        let make = |seed| World::new(seed, &layer, &contexts, |_| 0, 1.0);
+        let make = |seed| World::new(kind.open(seed), layer, &contexts, |_| 0, 1.0);
         let world = make(1);
         let rows: Vec<Row> = (0..4).map(|index| world.row(index, contexts[index] - 1, 1.0)).collect();
         let alone: Vec<f32> = rows
@@ -336,21 +341,25 @@ fn a_row_has_the_same_bits_in_any_company_and_with_any_grid() {
 
 #[test]
 fn rows_of_one_sequence_share_its_blocks_and_one_scratch_memory() {
-    let world = World::new(9, &layer(4, 2, 32), &[150], |_| 0, 1.0);
-    let mut scratch = world.scratch(3, 2);
-    for positions in [[149, 0, 77], [128, 127, 149]] {
-        let rows: Vec<Row> = positions.iter().map(|position| world.row(0, *position, 1.0)).collect();
-        let got = world.attend_rows(&rows, 2, &mut scratch);
-        world.check(&got, &rows, "rows");
+    for kind in kinds() {
+        let world = World::new(kind.open(9), &layer(4, 2, 32), &[150], |_| 0, 1.0);
+        let mut scratch = world.scratch(3, 2);
+        for positions in [[149, 0, 77], [128, 127, 149]] {
+            let rows: Vec<Row> = positions.iter().map(|position| world.row(0, *position, 1.0)).collect();
+            let got = world.attend_rows(&rows, 2, &mut scratch);
+            world.check(&got, &rows, "rows");
+        }
     }
 }
 
 #[test]
 fn a_short_scratch_memory_makes_longer_splits() {
-    let world = World::new(9, &layer(2, 1, 64), &[1000], |_| 0, 1.0);
-    let rows = [world.row(0, 999, 1.0)];
-    for splits_max in [1, 3] {
-        world.check(&world.attend_rows(&rows, 2, &mut world.scratch(1, splits_max)), &rows, "rows");
+    for kind in kinds() {
+        let world = World::new(kind.open(9), &layer(2, 1, 64), &[1000], |_| 0, 1.0);
+        let rows = [world.row(0, 999, 1.0)];
+        for splits_max in [1, 3] {
+            world.check(&world.attend_rows(&rows, 2, &mut world.scratch(1, splits_max)), &rows, "rows");
+        }
     }
 }
 
@@ -372,8 +381,10 @@ fn tiles_match_the_reference_and_the_rows_however_they_are_cut() {
         (layer(2, 1, 100), 17),
         (layer(1, 1, 512), 18),
     ];
-    for (seed, (layer, tokens)) in table.into_iter().enumerate() {
-        let world = World::new(seed as u64, &layer, &[tokens, 30], |_| 0, 1.0);
+    let cases: Vec<_> = kinds().into_iter().flat_map(|kind| table.iter().map(move |case| (kind, case))).collect();
+    for (seed, (kind, (layer, tokens))) in cases.into_iter().enumerate() {
+        let tokens = *tokens;
+        let world = World::new(kind.open(seed as u64), layer, &[tokens, 30], |_| 0, 1.0);
         let rows = world.rows(0);
         let whole = world.attend_tiles(&[&rows]);
         world.check(&whole, &rows, "tiles");
@@ -409,54 +420,59 @@ fn chunks_reversed(out: &[f32], chunks: &[&[Row]], width: usize) -> Vec<u32> {
 /// What a table does not name is not seen, and nothing outside the buffers is touched, whatever lists and tables say.
 #[test]
 fn nonsense_in_tables_is_safe() {
-    let layer = layer(2, 1, 16);
-    let mut world = World::new(4, &layer, &[60, 20], |_| 0, 1.0);
-    let mut tables = world.gpu.read(&world.block_tables, 0, world.block_tables.len()).unwrap();
-    let start = world.sequences[0].table_start as usize;
-    tables[start + 1] = PAD;
-    tables[start + 2] = world.cache.num_blocks() as u32;
-    world.block_tables = world.gpu.upload(&tables).unwrap();
-    let row = world.row(0, 59, 1.0);
-    let want = world.reference(&row, |block| block != 1 && block != 2);
-    let check = |got: &[f32]| {
-        for (got, (want, bound)) in got.iter().zip(&want) {
-            assert!((f64::from(*got) - want).abs() <= *bound, "got {got}, want {want}");
+    for kind in kinds() {
+        let layer = layer(2, 1, 16);
+        let mut world = World::new(kind.open(4), &layer, &[60, 20], |_| 0, 1.0);
+        let mut tables = world.gpu.read(&world.block_tables, 0, world.block_tables.len()).unwrap();
+        let start = world.sequences[0].table_start as usize;
+        tables[start + 1] = PAD;
+        tables[start + 2] = world.cache.num_blocks() as u32;
+        world.block_tables = world.gpu.upload(&tables).unwrap();
+        let row = world.row(0, 59, 1.0);
+        let want = world.reference(&row, |block| block != 1 && block != 2);
+        let check = |got: &[f32]| {
+            for (got, (want, bound)) in got.iter().zip(&want) {
+                assert!((f64::from(*got) - want).abs() <= *bound, "got {got}, want {want}");
+            }
+        };
+        check(&world.attend_rows(std::slice::from_ref(&row), 2, &mut world.scratch(1, 1)));
+        check(&world.attend_tiles(&[std::slice::from_ref(&row)]));
+
+        // Positions behind the end of all tables, tables behind their own end, rows that do not exist, tiles too high.
+        let (gpu, width) = (&world.gpu, layer.width());
+        let beyond = tables.len() as u32;
+        let last = world.sequences[1].table_start;
+        let queries = gpu.upload(&random_bf16(5 * width, 8, 1.0)).unwrap();
+        let positions = gpu.upload(&[19, PAD, 31, 7, 5]).unwrap();
+        let table_starts = gpu.upload(&[last, beyond, beyond, PAD - 1, PAD]).unwrap();
+        let tables =
+            RowTables { positions: &positions, table_starts: &table_starts, block_tables: &world.block_tables };
+        let list = gpu.upload(&[4, 3, 2, 1, 0, 5, PAD - 1]).unwrap();
+        let mut out = gpu.upload(&vec![bf16::INFINITY; 5 * width]).unwrap();
+        let rows = RowList { list: &list, count: 7, splits: 2 };
+        attend_rows(&world.input(&queries), &tables, &rows, &mut world.scratch(4, 2), &mut out).unwrap();
+        let by_rows = gpu.read(&out, 0, out.len()).unwrap();
+        assert!(by_rows[..width].iter().all(|value| value.to_f32().abs() < 1.0), "a row like any other");
+        assert!(by_rows[width..].iter().all(|value| value.to_f32() == 0.0), "rows that see nothing");
+
+        let list =
+            gpu.upload(&[0, 1, 19, last, 1, 3, 70, beyond, 4, PAD, PAD, PAD, 5, 1, 0, last, 2, 0, 0, last]).unwrap();
+        let mut out = gpu.upload(&vec![bf16::INFINITY; 5 * width]).unwrap();
+        let tiles = TileList { list: &list, count: 5 };
+        attend_tiles(&world.input(&queries), &world.block_tables, &tiles, &mut out).unwrap();
+        let by_tiles = gpu.read(&out, 0, out.len()).unwrap();
+        for (one, other) in by_rows.iter().zip(&by_tiles) {
+            assert!((one.to_f32() - other.to_f32()).abs() <= 0.02, "{one} and {other}");
         }
-    };
-    check(&world.attend_rows(std::slice::from_ref(&row), 2, &mut world.scratch(1, 1)));
-    check(&world.attend_tiles(&[std::slice::from_ref(&row)]));
-
-    // Positions behind the end of all tables, tables behind their own end, rows that do not exist, tiles too high.
-    let (gpu, width) = (&world.gpu, layer.width());
-    let beyond = tables.len() as u32;
-    let last = world.sequences[1].table_start;
-    let queries = gpu.upload(&random_bf16(5 * width, 8, 1.0)).unwrap();
-    let positions = gpu.upload(&[19, PAD, 31, 7, 5]).unwrap();
-    let table_starts = gpu.upload(&[last, beyond, beyond, PAD - 1, PAD]).unwrap();
-    let tables = RowTables { positions: &positions, table_starts: &table_starts, block_tables: &world.block_tables };
-    let list = gpu.upload(&[4, 3, 2, 1, 0, 5, PAD - 1]).unwrap();
-    let mut out = gpu.upload(&vec![bf16::INFINITY; 5 * width]).unwrap();
-    let rows = RowList { list: &list, count: 7, splits: 2 };
-    attend_rows(&world.input(&queries), &tables, &rows, &mut world.scratch(4, 2), &mut out).unwrap();
-    let by_rows = gpu.read(&out, 0, out.len()).unwrap();
-    assert!(by_rows[..width].iter().all(|value| value.to_f32().abs() < 1.0), "a row like any other");
-    assert!(by_rows[width..].iter().all(|value| value.to_f32() == 0.0), "rows that see nothing");
-
-    let list = gpu.upload(&[0, 1, 19, last, 1, 3, 70, beyond, 4, PAD, PAD, PAD, 5, 1, 0, last, 2, 0, 0, last]).unwrap();
-    let mut out = gpu.upload(&vec![bf16::INFINITY; 5 * width]).unwrap();
-    let tiles = TileList { list: &list, count: 5 };
-    attend_tiles(&world.input(&queries), &world.block_tables, &tiles, &mut out).unwrap();
-    let by_tiles = gpu.read(&out, 0, out.len()).unwrap();
-    for (one, other) in by_rows.iter().zip(&by_tiles) {
-        assert!((one.to_f32() - other.to_f32()).abs() <= 0.02, "{one} and {other}");
     }
 }
 
 /// Rows that lie behind the end of all tables see what the tables hold.
 #[test]
 fn a_position_behind_the_tables_sees_what_they_hold() {
-    for layer in [layer(2, 1, 16), layer(2, 1, 16).window(9)] {
-        let world = World::new(4, &layer, &[32], |_| 0, 1.0);
+    let layers = [layer(2, 1, 16), layer(2, 1, 16).window(9)];
+    for (kind, layer) in kinds().into_iter().flat_map(|kind| layers.iter().map(move |layer| (kind, layer))) {
+        let world = World::new(kind.open(4), layer, &[32], |_| 0, 1.0);
         let row = world.row(0, 31, 1.0);
         let behind = Row { position: PAD as usize, ..row.clone() };
         let one = std::slice::from_ref;
@@ -469,14 +485,16 @@ fn a_position_behind_the_tables_sees_what_they_hold() {
 
 #[test]
 fn nothing_to_do_is_fine() {
-    let world = World::new(4, &layer(2, 1, 16), &[1], |_| 0, 1.0);
-    let (queries, list) = (world.gpu.zeroed(0).unwrap(), world.gpu.zeroed(0).unwrap());
-    let mut out = world.gpu.zeroed(0).unwrap();
-    let tables = RowTables { positions: &list, table_starts: &list, block_tables: &list };
-    let rows = RowList { list: &list, count: 0, splits: 1 };
-    attend_rows(&world.input(&queries), &tables, &rows, &mut world.scratch(0, 1), &mut out).unwrap();
-    attend_tiles(&world.input(&queries), &list, &TileList { list: &list, count: 0 }, &mut out).unwrap();
-    world.gpu.synchronise().unwrap();
+    for kind in kinds() {
+        let world = World::new(kind.open(4), &layer(2, 1, 16), &[1], |_| 0, 1.0);
+        let (queries, list) = (world.gpu.zeroed(0).unwrap(), world.gpu.zeroed(0).unwrap());
+        let mut out = world.gpu.zeroed(0).unwrap();
+        let tables = RowTables { positions: &list, table_starts: &list, block_tables: &list };
+        let rows = RowList { list: &list, count: 0, splits: 1 };
+        attend_rows(&world.input(&queries), &tables, &rows, &mut world.scratch(0, 1), &mut out).unwrap();
+        attend_tiles(&world.input(&queries), &list, &TileList { list: &list, count: 0 }, &mut out).unwrap();
+        world.gpu.synchronise().unwrap();
+    }
 }
 
 #[test]
@@ -503,7 +521,7 @@ fn sizes_are_what_they_are_said_to_be() {
 #[test]
 #[should_panic(expected = "scratch memory for 3 rows of 2 heads of 16")]
 fn a_small_scratch_memory_is_a_bug() {
-    let world = World::new(4, &layer(2, 1, 16), &[1], |_| 0, 1.0);
+    let world = World::new(Kind::Emulated.open(4), &layer(2, 1, 16), &[1], |_| 0, 1.0);
     let rows = [world.row(0, 0, 1.0)];
     let mut scratch = AttentionScratch::new(&world.gpu, 2, 2, 16, 1).unwrap();
     world.attend_rows(&rows, 1, &mut scratch);

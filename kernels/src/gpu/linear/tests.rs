@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gpu::INT4_GROUP;
-use crate::gpu::testing::{bf16s, gpus};
+use crate::gpu::testing::{Kind, bf16s, each, gpus, kinds};
 use crate::testing::{Random, assert_same_bits, random_floats};
 
 const FORMATS: [WeightFormat; 3] = [WeightFormat::Bf16, WeightFormat::Fp8, WeightFormat::Int4];
@@ -156,8 +156,7 @@ fn matches_reference_in_odd_sizes() {
 
 #[test]
 fn matches_reference_for_every_number_of_rows() {
-    let gpu = Gpu::emulated(3);
-    for format in FORMATS {
+    for (gpu, format) in each(&FORMATS) {
         let rows: Vec<usize> = (1..=17).chain([33, 64, 65]).collect();
         check(&gpu, format, [19, 200], true, &rows);
         check(&gpu, format, [130, 257], false, &[2, 11, 66]);
@@ -167,16 +166,25 @@ fn matches_reference_for_every_number_of_rows() {
 /// Rows of weights that are longer than the ring of a lane is, in every slice.
 #[test]
 fn matches_reference_in_long_rows() {
-    let gpu = Gpu::emulated(4);
-    for (format, in_features) in [(WeightFormat::Bf16, 2600), (WeightFormat::Fp8, 5003), (WeightFormat::Int4, 9096)] {
+    let cases = [(WeightFormat::Bf16, 2600), (WeightFormat::Fp8, 5003), (WeightFormat::Int4, 9096)];
+    for (gpu, (format, in_features)) in each(&cases) {
         check(&gpu, format, [18, in_features], true, &[1, 10, 18]);
+    }
+}
+
+/// Emulated devices have a library of products only if they are asked for.
+fn with_products(kind: Kind) -> Gpu {
+    match kind {
+        Kind::Emulated => Gpu::emulated_with_products(5),
+        Kind::Cuda => kind.open(5),
     }
 }
 
 #[test]
 fn the_library_is_given_what_our_kernels_compute() {
-    let gpu = Gpu::emulated_with_products(5);
-    for format in FORMATS {
+    // A real device has the library or has it not; `check` sees which way is taken.
+    let gpus = kinds().into_iter().map(with_products);
+    for (gpu, format) in gpus.flat_map(|gpu| FORMATS.map(|format| (gpu.clone(), format))) {
         for has_bias in [false, true] {
             check(&gpu, format, [300, 136], has_bias, &[16, 17, 65]);
         }
@@ -276,8 +284,7 @@ fn rows_do_not_see_each_other() {
 
 #[test]
 fn what_is_not_a_number_stays_in_its_row() {
-    let gpu = Gpu::emulated(7);
-    for format in FORMATS {
+    for (gpu, format) in each(&FORMATS) {
         // In rows of 129 the value behind the end of a row is the first of the next.
         for size in [[20, 129], [20, 136]] {
             let Weights { matrix, .. } = Weights::new(&gpu, format, size, false);
@@ -305,8 +312,8 @@ fn what_is_not_a_number_stays_in_its_row() {
 
 #[test]
 fn empty_products_are_bias_or_nothing() {
-    let gpu = Gpu::emulated_with_products(8);
-    for format in FORMATS {
+    let gpus = kinds().into_iter().map(with_products);
+    for (gpu, format) in gpus.flat_map(|gpu| FORMATS.map(|format| (gpu.clone(), format))) {
         let weights = Weights::new(&gpu, format, [5, 0], true);
         let mut scratch = scratch(&gpu, Reductions::Invariant, &weights.matrix);
         for rows in [1, 20] {
@@ -322,8 +329,9 @@ fn empty_products_are_bias_or_nothing() {
 /// A recorded product reads x again each time.
 #[test]
 fn products_can_be_recorded() {
-    let gpu = Gpu::emulated_with_products(9);
-    for (format, rows) in [(WeightFormat::Bf16, 4), (WeightFormat::Fp8, 30), (WeightFormat::Int4, 66)] {
+    let cases = [(WeightFormat::Bf16, 4), (WeightFormat::Fp8, 30), (WeightFormat::Int4, 66)];
+    let gpus = kinds().into_iter().map(with_products);
+    for (gpu, (format, rows)) in gpus.flat_map(|gpu| cases.map(|case| (gpu.clone(), case))) {
         let weights = Weights::new(&gpu, format, [9, 64], true);
         let mut scratch = scratch(&gpu, Reductions::Fastest, &weights.matrix);
         let mut x = gpu.zeroed(rows * 64).unwrap();

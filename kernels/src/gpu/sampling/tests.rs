@@ -1,4 +1,4 @@
-//! Kernels on an emulated device against `reference`.
+//! Kernels against `reference`.
 
 mod draws;
 mod reference;
@@ -8,7 +8,7 @@ mod table;
 
 use super::*;
 use crate::gpu::PAD;
-use crate::gpu::testing::gpus;
+use crate::gpu::testing::{each, gpus, kinds, pairs};
 use crate::testing::Random;
 use reference::{Sequence, argmax, greedy, log_probabilities, warm};
 
@@ -16,11 +16,9 @@ const VOCABULARIES: [usize; 5] = [1, 2, 33, 1000, 5000];
 
 /// Every vocabulary; small ones on devices that differ in the order of their threads.
 fn devices_and_vocabularies() -> Vec<(Gpu, usize)> {
-    let pairs = VOCABULARIES.iter().flat_map(|vocab| (1..=2).map(|seed| (seed, *vocab)));
-    pairs
-        .filter(|(seed, vocab)| *seed == 1 || *vocab < 5000)
-        .map(|(seed, vocab)| (Gpu::emulated(seed), vocab))
-        .collect()
+    let seeds = |vocab| if vocab < 5000 { 1..=2 } else { 1..=1 };
+    let cases = VOCABULARIES.iter().flat_map(|vocab| seeds(*vocab).map(|seed| (seed, *vocab)));
+    cases.flat_map(|(seed, vocab)| kinds().into_iter().map(move |kind| (kind.open(seed), vocab))).collect()
 }
 
 /// A table and what a runner has around it.

@@ -30,9 +30,9 @@ fn order_key(logit: f32) -> u32 {
 
 #[test]
 fn filters_keep_what_their_definitions_keep() {
-    for vocab in VOCABULARIES {
+    for (kind, vocab) in kinds().into_iter().flat_map(|kind| VOCABULARIES.map(|vocab| (kind, vocab))) {
         let sequences = filter_combinations();
-        let [gpu, other] = gpus();
+        let [gpu, other] = [1, 2].map(|seed| kind.open(seed));
         let all = |logits: fn(usize, u64) -> Vec<f32>| -> Vec<Vec<f32>> {
             (0..sequences.len() as u64).map(|seed| logits(vocab, seed)).collect()
         };
@@ -47,35 +47,37 @@ fn filters_keep_what_their_definitions_keep() {
 /// A threshold is searched in shared memory only where its candidates fit; elsewhere among all tokens.
 #[test]
 fn filters_agree_wherever_their_candidates_are() {
-    let [gpu, _] = gpus();
-    let with = |top_k, top_p| Sequence::new(SamplingSettings { temperature: 2.0, top_k, top_p, ..warm() });
-    // Nearly equal logits, of which thousands are candidates, or more tokens asked for than a block has threads.
-    let flat: Vec<f32> = wide_logits(6000, 3).iter().map(|logit| logit / 50.0).collect();
-    let sequences = [with(0, 0.9), with(1500, 0.5), with(4500, 1.0), with(900, 0.7)];
-    check_draws(&gpu, &sequences, &vec![flat; 4]);
-    check_draws(&gpu, &[with(1024, 1.0), with(1025, 1.0)], &[vec![0.5; 4200], vec![0.5; 4200]]);
+    for [gpu, _] in pairs() {
+        let with = |top_k, top_p| Sequence::new(SamplingSettings { temperature: 2.0, top_k, top_p, ..warm() });
+        // Nearly equal logits, of which thousands are candidates, or more tokens asked for than a block has threads.
+        let flat: Vec<f32> = wide_logits(6000, 3).iter().map(|logit| logit / 50.0).collect();
+        let sequences = [with(0, 0.9), with(1500, 0.5), with(4500, 1.0), with(900, 0.7)];
+        check_draws(&gpu, &sequences, &vec![flat; 4]);
+        check_draws(&gpu, &[with(1024, 1.0), with(1025, 1.0)], &[vec![0.5; 4200], vec![0.5; 4200]]);
+    }
 }
 
 #[test]
 fn extreme_settings_keep_at_least_the_most_likely() {
-    let [gpu, _] = gpus();
-    let tiny = f32::from_bits(1);
-    let settings = [
-        SamplingSettings { temperature: tiny, ..warm() },
-        SamplingSettings { temperature: tiny, top_p: 0.9, top_k: 3, ..warm() },
-        SamplingSettings { top_p: tiny, ..warm() },
-        SamplingSettings { top_p: 1.0 - f32::EPSILON / 2.0, ..warm() },
-        SamplingSettings { min_p: 1.0, ..warm() },
-        SamplingSettings { top_k: u32::MAX, ..warm() },
-    ];
-    let sequences = settings.map(Sequence::new);
-    for vocab in [1, 300] {
-        check_draws(&gpu, &sequences, &vec![wide_logits(vocab, 4); sequences.len()]);
+    for [gpu, _] in pairs() {
+        let tiny = f32::from_bits(1);
+        let settings = [
+            SamplingSettings { temperature: tiny, ..warm() },
+            SamplingSettings { temperature: tiny, top_p: 0.9, top_k: 3, ..warm() },
+            SamplingSettings { top_p: tiny, ..warm() },
+            SamplingSettings { top_p: 1.0 - f32::EPSILON / 2.0, ..warm() },
+            SamplingSettings { min_p: 1.0, ..warm() },
+            SamplingSettings { top_k: u32::MAX, ..warm() },
+        ];
+        let sequences = settings.map(Sequence::new);
+        for vocab in [1, 300] {
+            check_draws(&gpu, &sequences, &vec![wide_logits(vocab, 4); sequences.len()]);
+        }
+        // Logits that differ in their last bit are not equal.
+        let neighbours: Vec<f32> = (0..300).map(|token| f32::from_bits(1_f32.to_bits() + token * 7 % 300)).collect();
+        let sequences = [1, 2, 77].map(|top_k| Sequence::new(SamplingSettings { top_k, ..warm() }));
+        check_draws(&gpu, &sequences, &vec![neighbours; 3]);
     }
-    // Logits that differ in their last bit are not equal.
-    let neighbours: Vec<f32> = (0..300).map(|token| f32::from_bits(1_f32.to_bits() + token * 7 % 300)).collect();
-    let sequences = [1, 2, 77].map(|top_k| Sequence::new(SamplingSettings { top_k, ..warm() }));
-    check_draws(&gpu, &sequences, &vec![neighbours; 3]);
 }
 
 /// Pearson's statistic of counts against probabilities; what is expected fewer than five times is counted together.
@@ -117,27 +119,29 @@ fn check_distribution(settings: SamplingSettings, logits: &[f32], steps: usize) 
     let total: f64 = weights.iter().sum();
     let probabilities: Vec<f64> = weights.iter().map(|weight| weight / total).collect();
 
-    let mut harness = Harness::new(&Gpu::emulated(3), logits.len(), SEEDS);
-    let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
-    harness.enter(&rows);
-    let mut counts = vec![0; logits.len()];
-    let mut pairs = vec![0; probabilities.len().pow(2)];
-    let mut previous: Option<Vec<u32>> = None;
-    for _ in 0..steps {
-        let tokens = harness.tokens(&vec![logits.to_vec(); SEEDS]);
-        tokens.iter().for_each(|token| counts[*token as usize] += 1);
-        for (token, before) in tokens.iter().zip(previous.iter().flatten()) {
-            pairs[*before as usize * logits.len() + *token as usize] += 1;
+    for kind in kinds() {
+        let mut harness = Harness::new(&kind.open(3), logits.len(), SEEDS);
+        let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
+        harness.enter(&rows);
+        let mut counts = vec![0; logits.len()];
+        let mut pairs = vec![0; probabilities.len().pow(2)];
+        let mut previous: Option<Vec<u32>> = None;
+        for _ in 0..steps {
+            let tokens = harness.tokens(&vec![logits.to_vec(); SEEDS]);
+            tokens.iter().for_each(|token| counts[*token as usize] += 1);
+            for (token, before) in tokens.iter().zip(previous.iter().flatten()) {
+                pairs[*before as usize * logits.len() + *token as usize] += 1;
+            }
+            previous = Some(tokens);
         }
-        previous = Some(tokens);
+        let what = format!("{settings:?} of {} tokens", logits.len());
+        for (token, count) in counts.iter().enumerate() {
+            assert!(*count == 0 || support.may[token], "{what}: token {token} should have been dropped");
+        }
+        check_counts(&what, &counts, &probabilities);
+        let of_pairs = probabilities.iter().flat_map(|first| probabilities.iter().map(move |second| first * second));
+        check_counts(&format!("{what}, pairs"), &pairs, &of_pairs.collect::<Vec<_>>());
     }
-    let what = format!("{settings:?} of {} tokens", logits.len());
-    for (token, count) in counts.iter().enumerate() {
-        assert!(*count == 0 || support.may[token], "{what}: token {token} should have been dropped");
-    }
-    check_counts(&what, &counts, &probabilities);
-    let of_pairs = probabilities.iter().flat_map(|first| probabilities.iter().map(move |second| first * second));
-    check_counts(&format!("{what}, pairs"), &pairs, &of_pairs.collect::<Vec<_>>());
 }
 
 #[test]

@@ -66,8 +66,7 @@ fn log_probabilities_are_the_models_own() {
 
 #[test]
 fn a_mask_leaves_only_what_it_allows() {
-    let [gpu, _] = gpus();
-    for (vocab, allowed) in [(33_usize, 32), (1000, 999), (5000, 4096)] {
+    for (gpu, (vocab, allowed)) in each(&[(33_usize, 32), (1000, 999), (5000, 4096)]) {
         let mut mask = vec![0; vocab.div_ceil(32)];
         mask[allowed / 32] = 1 << (allowed % 32);
         let masked = |settings| Sequence {
@@ -100,11 +99,11 @@ fn a_mask_leaves_only_what_it_allows() {
 
 #[test]
 fn a_row_without_a_finite_logit_fails_alone_and_stays_as_it_was() {
-    for (gpu, vocab) in gpus().iter().flat_map(|gpu| [1, 33, 2500].map(|vocab| (gpu, vocab))) {
+    for (gpu, vocab) in gpus().flat_map(|gpu| [1, 33, 2500].map(|vocab| (gpu.clone(), vocab))) {
         let penalised = SamplingSettings { frequency_penalty: 0.5, logprobs: Some(2), ..greedy() };
         let settings = [penalised, warm(), SamplingSettings { top_p: 0.5, ..warm() }, warm(), greedy(), warm()];
         let sequences = settings.map(Sequence::new);
-        let mut harness = Harness::new(gpu, vocab, sequences.len());
+        let mut harness = Harness::new(&gpu, vocab, sequences.len());
         let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
         harness.enter(&rows);
         let fine = logits_of_step(vocab, 1);
@@ -133,21 +132,22 @@ fn a_row_without_a_finite_logit_fails_alone_and_stays_as_it_was() {
 
 #[test]
 fn an_infinite_logit_wins_and_nan_never_does() {
-    let [gpu, _] = gpus();
-    let settings = [greedy(), warm(), SamplingSettings { top_k: 2, top_p: 0.5, min_p: 0.1, ..warm() }];
-    let sequences = settings.map(|settings| Sequence::new(SamplingSettings { logprobs: Some(2), ..settings }));
-    let mut harness = Harness::new(&gpu, 40, 3);
-    let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
-    harness.enter(&rows);
-    let mut logits = wide_logits(40, 1);
-    (logits[3], logits[30], logits[31]) = (f32::NAN, f32::INFINITY, f32::INFINITY);
-    assert_eq!(harness.tokens(&vec![logits.clone(); 3]), [30, 30, 30]);
-    // The sum of probabilities is not a number then, but the most likely tokens are known.
-    (logits[30], logits[31]) = (20.0, 19.0);
-    for sampled in harness.step(&vec![logits; 3], &[0, 1, 2]) {
-        let Some(Sampled::Token { token, logprobs: Some(logprobs) }) = sampled else { panic!("{sampled:?}") };
-        assert!(token != 3 && logprobs.chosen.is_nan());
-        assert_eq!(logprobs.top.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [30, 31]);
+    for [gpu, _] in pairs() {
+        let settings = [greedy(), warm(), SamplingSettings { top_k: 2, top_p: 0.5, min_p: 0.1, ..warm() }];
+        let sequences = settings.map(|settings| Sequence::new(SamplingSettings { logprobs: Some(2), ..settings }));
+        let mut harness = Harness::new(&gpu, 40, 3);
+        let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
+        harness.enter(&rows);
+        let mut logits = wide_logits(40, 1);
+        (logits[3], logits[30], logits[31]) = (f32::NAN, f32::INFINITY, f32::INFINITY);
+        assert_eq!(harness.tokens(&vec![logits.clone(); 3]), [30, 30, 30]);
+        // The sum of probabilities is not a number then, but the most likely tokens are known.
+        (logits[30], logits[31]) = (20.0, 19.0);
+        for sampled in harness.step(&vec![logits; 3], &[0, 1, 2]) {
+            let Some(Sampled::Token { token, logprobs: Some(logprobs) }) = sampled else { panic!("{sampled:?}") };
+            assert!(token != 3 && logprobs.chosen.is_nan());
+            assert_eq!(logprobs.top.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [30, 31]);
+        }
     }
 }
 

@@ -4,8 +4,7 @@ use super::*;
 
 #[test]
 fn penalties_bias_and_mask_hold_over_steps_without_the_host() {
-    for vocab in VOCABULARIES {
-        let [gpu, _] = gpus();
+    for (gpu, vocab) in each(&VOCABULARIES) {
         let mut sequences = adjusting_sequences(vocab);
         let mut harness = Harness::new(&gpu, vocab, sequences.len());
         let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
@@ -31,56 +30,57 @@ fn penalties_bias_and_mask_hold_over_steps_without_the_host() {
 #[test]
 fn a_resumed_sequence_goes_on_with_the_same_tokens() {
     let (vocab, steps) = (300, 12);
-    let [gpu, other] = gpus();
-    let sequences = adjusting_sequences(vocab);
-    let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
-    let mut whole = Harness::new(&gpu, vocab, sequences.len());
-    whole.enter(&rows);
-    let run = |harness: &mut Harness, steps: std::ops::Range<u64>| -> Vec<Vec<u32>> {
-        steps.map(|step| harness.tokens(&vec![logits_of_step(vocab, step); sequences.len()])).collect()
-    };
-    let tokens = run(&mut whole, 0..steps);
+    for [gpu, other] in pairs() {
+        let sequences = adjusting_sequences(vocab);
+        let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
+        let mut whole = Harness::new(&gpu, vocab, sequences.len());
+        whole.enter(&rows);
+        let run = |harness: &mut Harness, steps: std::ops::Range<u64>| -> Vec<Vec<u32>> {
+            steps.map(|step| harness.tokens(&vec![logits_of_step(vocab, step); sequences.len()])).collect()
+        };
+        let tokens = run(&mut whole, 0..steps);
 
-    let mut resumed = Harness::new(&other, vocab, sequences.len());
-    // Rows that somebody else had before.
-    resumed.enter(&rows);
-    run(&mut resumed, 20..22);
-    let mut halfway = sequences.clone();
-    for (row, sequence) in halfway.iter_mut().enumerate() {
-        sequence.generated.extend(tokens[..5].iter().map(|tokens| tokens[row]));
+        let mut resumed = Harness::new(&other, vocab, sequences.len());
+        // Rows that somebody else had before.
+        resumed.enter(&rows);
+        run(&mut resumed, 20..22);
+        let mut halfway = sequences.clone();
+        for (row, sequence) in halfway.iter_mut().enumerate() {
+            sequence.generated.extend(tokens[..5].iter().map(|tokens| tokens[row]));
+        }
+        let rows: Vec<(u32, &Sequence)> = (0..).zip(&halfway).collect();
+        resumed.enter(&rows);
+        assert_eq!(run(&mut resumed, 5..steps), tokens[5..]);
     }
-    let rows: Vec<(u32, &Sequence)> = (0..).zip(&halfway).collect();
-    resumed.enter(&rows);
-    assert_eq!(run(&mut resumed, 5..steps), tokens[5..]);
 }
 
 #[test]
 fn a_row_is_the_same_alone_and_in_a_batch() {
     let vocab = 2500;
-    let [gpu, other] = gpus();
-    let mut sequences = adjusting_sequences(vocab);
-    for sequence in &mut sequences {
-        sequence.settings.logprobs = Some(3);
-    }
-    let logits: Vec<Vec<f32>> = (0..sequences.len() as u64).map(|step| logits_of_step(vocab, step)).collect();
-    let mut batch = Harness::new(&gpu, vocab, sequences.len());
-    let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
-    batch.enter(&rows);
-    let state_rows: Vec<u32> = (0..sequences.len() as u32).collect();
-    let together = batch.step(&logits, &state_rows);
-    for (row, sequence) in sequences.iter().enumerate().step_by(3) {
-        let mut alone = Harness::new(&other, vocab, 3);
-        alone.enter(&[(2, sequence)]);
-        assert_eq!(alone.step(&[logits[row].clone()], &[2]), [together[row].clone()], "{sequence:?}");
+    for [gpu, other] in pairs() {
+        let mut sequences = adjusting_sequences(vocab);
+        for sequence in &mut sequences {
+            sequence.settings.logprobs = Some(3);
+        }
+        let logits: Vec<Vec<f32>> = (0..sequences.len() as u64).map(|step| logits_of_step(vocab, step)).collect();
+        let mut batch = Harness::new(&gpu, vocab, sequences.len());
+        let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
+        batch.enter(&rows);
+        let state_rows: Vec<u32> = (0..sequences.len() as u32).collect();
+        let together = batch.step(&logits, &state_rows);
+        for (row, sequence) in sequences.iter().enumerate().step_by(3) {
+            let mut alone = Harness::new(&other, vocab, 3);
+            alone.enter(&[(2, sequence)]);
+            assert_eq!(alone.step(&[logits[row].clone()], &[2]), [together[row].clone()], "{sequence:?}");
+        }
     }
 }
 
 /// Steps are submitted with nothing read in between: inputs come from the samples before, recorded in a graph or not.
-fn check_chain(is_recorded: bool) {
+fn check_chain(gpu: &Gpu, is_recorded: bool) {
     let (vocab, steps) = (50, 6);
-    let [gpu, _] = gpus();
     let sequences = [greedy(), warm(), SamplingSettings { top_p: 0.8, ..warm() }].map(Sequence::new);
-    let mut harness = Harness::new(&gpu, vocab, 4);
+    let mut harness = Harness::new(gpu, vocab, 4);
     let rows: Vec<(u32, &Sequence)> = (0..).zip(&sequences).collect();
     harness.enter(&rows);
     let logits: Vec<Vec<f32>> = (0..steps).map(|step| wide_logits(vocab, step)).collect();
@@ -91,15 +91,15 @@ fn check_chain(is_recorded: bool) {
     let mut from_rows = gpu.upload(&[PAD, 2, 3, 0, 4]).unwrap();
     let mut token_ids = gpu.upload(&[7; 6]).unwrap();
     let mut device_logits = gpu.uninitialised(4 * vocab).unwrap();
-    harness.table.resolve_inputs(&gpu, (5, &known), &from_rows, &mut token_ids).unwrap();
+    harness.table.resolve_inputs(gpu, (5, &known), &from_rows, &mut token_ids).unwrap();
     assert_eq!(gpu.read(&token_ids, 0, 6).unwrap(), [11, PAD, PAD, PAD, PAD, 7]);
 
     gpu.write(&mut from_rows, 0, &[2, PAD, 0, 1, 1]).unwrap();
     let table = &mut harness.table;
     let mut submit = |logits: &Buffer<f32>, token_ids: &mut Buffer<u32>| {
-        table.resolve_inputs(&gpu, (5, &known), &from_rows, token_ids)?;
+        table.resolve_inputs(gpu, (5, &known), &from_rows, token_ids)?;
         let input = SampleInput { logits, state_rows: &state_rows, rows: 4, mask: None };
-        table.sample(&gpu, &input, &mut harness.output)
+        table.sample(gpu, &input, &mut harness.output)
     };
     let graph = is_recorded.then(|| gpu.capture(|| submit(&device_logits, &mut token_ids)).unwrap());
     let mut inputs = Vec::new();
@@ -126,6 +126,7 @@ fn check_chain(is_recorded: bool) {
 
 #[test]
 fn inputs_are_the_samples_of_the_step_before() {
-    check_chain(false);
-    check_chain(true);
+    for (gpu, is_recorded) in each(&[false, true]) {
+        check_chain(&gpu, is_recorded);
+    }
 }

@@ -5,42 +5,46 @@ use super::*;
 #[test]
 fn a_long_history_arrives_in_pieces() {
     let vocab = 30_000;
-    let [gpu, _] = gpus();
-    let shape = SamplingShape { state_rows: 3, rows_max: 1, vocab, biases_max: 9000 };
-    let mut table = SamplingTable::new(&gpu, shape).unwrap();
-    let settings = SamplingSettings { frequency_penalty: 0.1, ..greedy() };
-    let long = Sequence {
-        prompt: (0..vocab as u32).step_by(2).chain([0, 2]).collect(),
-        generated: (0..vocab as u32).step_by(3).chain([3; 40_000]).chain([4; 100]).collect(),
-        biases: (0..9000).rev().map(|token| (token * 3, token as f32)).collect(),
-        ..Sequence::new(settings)
-    };
-    let short = Sequence { prompt: vec![5, 5], generated: vec![6], ..Sequence::new(settings) };
-    let other = Sequence { prompt: (0..50).collect(), ..Sequence::new(greedy()) };
-    table.enter(&gpu, &[long.entering(0), long.entering(2)]).unwrap();
-    table.enter(&gpu, &[short.entering(2), other.entering(1)]).unwrap();
+    for [gpu, _] in pairs() {
+        let shape = SamplingShape { state_rows: 3, rows_max: 1, vocab, biases_max: 9000 };
+        let mut table = SamplingTable::new(&gpu, shape).unwrap();
+        let settings = SamplingSettings { frequency_penalty: 0.1, ..greedy() };
+        let long = Sequence {
+            prompt: (0..vocab as u32).step_by(2).chain([0, 2]).collect(),
+            generated: (0..vocab as u32).step_by(3).chain([3; 40_000]).chain([4; 100]).collect(),
+            biases: (0..9000).rev().map(|token| (token * 3, token as f32)).collect(),
+            ..Sequence::new(settings)
+        };
+        let short = Sequence { prompt: vec![5, 5], generated: vec![6], ..Sequence::new(settings) };
+        let other = Sequence { prompt: (0..50).collect(), ..Sequence::new(greedy()) };
+        table.enter(&gpu, &[long.entering(0), long.entering(2)]).unwrap();
+        table.enter(&gpu, &[short.entering(2), other.entering(1)]).unwrap();
 
-    let want_of = |sequence: &Sequence| {
-        let mut counts = vec![0_u32; vocab];
-        sequence.generated.iter().for_each(|token| counts[*token as usize] = (counts[*token as usize] + 1).min(32_767));
-        sequence.prompt.iter().for_each(|token| counts[*token as usize] |= 0x8000);
-        counts.into_iter().map(|count| count as u16).collect::<Vec<_>>()
-    };
-    assert_eq!(gpu.read(&table.counts, 0, vocab).unwrap(), want_of(&long));
-    assert_eq!(gpu.read(&table.counts, 2 * vocab, vocab).unwrap(), want_of(&short));
-    let biases = gpu.read(&table.biases, 0, 18_000).unwrap();
-    let tokens: Vec<u32> = (0..9000).map(|token| token * 3).collect();
-    let values: Vec<u32> = (0..9000).map(|token| (token as f32).to_bits()).collect();
-    assert_eq!((&biases[..9000], &biases[9000..]), (&tokens[..], &values[..]));
+        let want_of = |sequence: &Sequence| {
+            let mut counts = vec![0_u32; vocab];
+            sequence
+                .generated
+                .iter()
+                .for_each(|token| counts[*token as usize] = (counts[*token as usize] + 1).min(32_767));
+            sequence.prompt.iter().for_each(|token| counts[*token as usize] |= 0x8000);
+            counts.into_iter().map(|count| count as u16).collect::<Vec<_>>()
+        };
+        assert_eq!(gpu.read(&table.counts, 0, vocab).unwrap(), want_of(&long));
+        assert_eq!(gpu.read(&table.counts, 2 * vocab, vocab).unwrap(), want_of(&short));
+        let biases = gpu.read(&table.biases, 0, 18_000).unwrap();
+        let tokens: Vec<u32> = (0..9000).map(|token| token * 3).collect();
+        let values: Vec<u32> = (0..9000).map(|token| (token as f32).to_bits()).collect();
+        assert_eq!((&biases[..9000], &biases[9000..]), (&tokens[..], &values[..]));
 
-    // A count that is full stays full.
-    let mut output = SampleOutput::new(&gpu, 1).unwrap();
-    let mut logits = vec![0.0; vocab];
-    logits[3] = 1e6;
-    let (logits, state_rows) = (gpu.upload(&logits).unwrap(), gpu.upload(&[0]).unwrap());
-    let input = SampleInput { logits: &logits, state_rows: &state_rows, rows: 1, mask: None };
-    table.sample(&gpu, &input, &mut output).unwrap();
-    assert_eq!(gpu.read(&table.counts, 0, vocab).unwrap(), want_of(&long));
+        // A count that is full stays full.
+        let mut output = SampleOutput::new(&gpu, 1).unwrap();
+        let mut logits = vec![0.0; vocab];
+        logits[3] = 1e6;
+        let (logits, state_rows) = (gpu.upload(&logits).unwrap(), gpu.upload(&[0]).unwrap());
+        let input = SampleInput { logits: &logits, state_rows: &state_rows, rows: 1, mask: None };
+        table.sample(&gpu, &input, &mut output).unwrap();
+        assert_eq!(gpu.read(&table.counts, 0, vocab).unwrap(), want_of(&long));
+    }
 }
 
 #[test]
