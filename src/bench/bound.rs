@@ -94,15 +94,15 @@ impl Work {
         4.0 * self.layers as f64 * self.q_width as f64 * positions
     }
 
-    /// The least time of one decode step.
-    pub fn decode_bound(&self, traffic: &Traffic, ceilings: &Ceilings, batch: usize, tokens: f64) -> Bound {
-        let reading = traffic.decode_bytes(batch, self.seen_tokens(tokens)) / ceilings.bandwidth.per_second;
-        let computing = self.decode_operations(batch, tokens) / ceilings.arithmetic.per_second;
-        if reading >= computing {
+    /// The least time of one decode step; `None` where the device's rates are not known.
+    pub fn decode_bound(&self, traffic: &Traffic, ceilings: &Ceilings, batch: usize, tokens: f64) -> Option<Bound> {
+        let reading = traffic.decode_bytes(batch, self.seen_tokens(tokens)) / ceilings.bandwidth.per_second?;
+        let computing = self.decode_operations(batch, tokens) / ceilings.arithmetic.per_second?;
+        Some(if reading >= computing {
             Bound { seconds: reading, by: BoundBy::Bandwidth }
         } else {
             Bound { seconds: computing, by: BoundBy::Arithmetic }
-        }
+        })
     }
 }
 
@@ -121,8 +121,8 @@ mod tests {
     /// One H200 by its data sheet: 4.8 TB/s, and 989 T operations of bf16 a second.
     fn h200() -> Ceilings {
         Ceilings {
-            bandwidth: Rate { per_second: 4.8e12, kind: "read" },
-            arithmetic: Rate { per_second: 989e12, kind: "bf16" },
+            bandwidth: Rate { per_second: Some(4.8e12), kind: "read" },
+            arithmetic: Rate { per_second: Some(989e12), kind: "bf16" },
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
             let (work, traffic) = in_bf16(&spec(shape));
             assert_eq!(traffic.kv_bytes_per_token, kv_bytes_per_token, "{shape}");
             for (batch, tokens_per_second) in want {
-                let bound = work.decode_bound(&traffic, &h200(), batch, 2048.0);
+                let bound = work.decode_bound(&traffic, &h200(), batch, 2048.0).unwrap();
                 assert_eq!(bound.by, BoundBy::Bandwidth, "{shape} x{batch}");
                 check(batch as f64 / bound.seconds, tokens_per_second, 0.002);
             }
@@ -166,7 +166,7 @@ mod tests {
         check(work.layer_parameters as f64, 6.525e9, 0.001);
         check(work.head_parameters as f64, 0.545e9, 0.001);
         check(traffic.decode_bytes(1, 2048.0), 14.26e9, 0.001);
-        check(work.decode_bound(&traffic, &h200(), 1, 2048.0).seconds, 2.970e-3, 0.001);
+        check(work.decode_bound(&traffic, &h200(), 1, 2048.0).unwrap().seconds, 2.970e-3, 0.001);
         check(work.decode_operations(128, 2048.0) / 989e12, 1.94e-3, 0.01);
         for (shape, tera) in [("qwen2.5-coder-1.5b", 5.73), ("qwen2.5-coder-7b", 27.6), ("qwen2.5-coder-32b", 131.0)] {
             check(Work::of(&spec(shape)).prefill_operations(2048), tera * 1e12, 0.005);
@@ -177,13 +177,15 @@ mod tests {
     fn a_slow_machine_is_bound_by_arithmetic() {
         let (work, traffic) = in_bf16(&spec("qwen2.5-coder-0.5b"));
         let ceilings = Ceilings {
-            bandwidth: Rate { per_second: 20e9, kind: "read" },
-            arithmetic: Rate { per_second: 200e9, kind: "f32" },
+            bandwidth: Rate { per_second: Some(20e9), kind: "read" },
+            arithmetic: Rate { per_second: Some(200e9), kind: "f32" },
         };
-        assert_eq!(work.decode_bound(&traffic, &ceilings, 1, 512.0).by, BoundBy::Bandwidth);
-        let bound = work.decode_bound(&traffic, &ceilings, 64, 512.0);
+        assert_eq!(work.decode_bound(&traffic, &ceilings, 1, 512.0).unwrap().by, BoundBy::Bandwidth);
+        let bound = work.decode_bound(&traffic, &ceilings, 64, 512.0).unwrap();
         assert_eq!(bound.by, BoundBy::Arithmetic);
         check(bound.seconds, work.decode_operations(64, 512.0) / 200e9, 1e-9);
+        let unknown = Ceilings { bandwidth: Rate { per_second: None, kind: "copy" }, ..ceilings };
+        assert_eq!(work.decode_bound(&traffic, &unknown, 64, 512.0), None);
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Platform for CpuPlatform {
             name: "cpu".to_owned(),
             threads: Some(self.pool.threads().get()),
             instruction_set: self.pool.isa().name().to_owned(),
+            is_batch_invariant: true,
         }
     }
 
@@ -60,8 +61,8 @@ impl Platform for CpuPlatform {
         };
         let arithmetic = median((0..self.effort.rate_samples.max(1)).map(|_| rate(&self.pool)).collect());
         Ok(Ceilings {
-            bandwidth: Rate { per_second: read, kind: "read" },
-            arithmetic: Rate { per_second: arithmetic, kind },
+            bandwidth: Rate { per_second: Some(read), kind: "read" },
+            arithmetic: Rate { per_second: Some(arithmetic), kind },
         })
     }
 
@@ -78,6 +79,7 @@ impl Platform for CpuPlatform {
         let runner = CpuRunner::new(decoder, Arc::clone(&self.pool), cache, workspace, room.running_max);
         Ok(Loaded {
             runner: Box::new(runner),
+            parameters: needs.parameters,
             weights_bytes: needs.weights_bytes,
             traffic: Traffic { streamed_bytes: needs.streamed_bytes, kv_bytes_per_token: needs.kv_bytes_per_token },
             weight_type: needs.weight_type.name().to_owned(),

@@ -28,7 +28,7 @@ pub enum BenchError {
     Batch { asked: usize, batch_max: usize },
     #[error(
         "the bench needs {} ({} weights, {} keys and values, {} workspace) and {} are available: take a smaller --batch \
-         or --context, --quantize q8_0, or a smaller model",
+         or --context, --quantize, or a smaller model",
         human(weights_bytes.saturating_add(*kv_bytes).saturating_add(*workspace_bytes)),
         human(*weights_bytes),
         human(*kv_bytes),
@@ -46,8 +46,6 @@ pub enum BenchError {
     Cache(#[from] kernels::KvCacheError),
     #[error("the GPU cannot be used: {0}")]
     Gpu(#[from] GpuError),
-    #[error("{device} cannot be measured yet: take --device cpu")]
-    NoPlatform { device: String },
     #[error("a step failed: {0}")]
     Step(#[from] StepError),
     #[error("a token could not be chosen: {0}")]

@@ -1,11 +1,11 @@
 //! Runs the workload and takes the times: `depth` steps in flight besides the one being submitted, as the engine does.
 
-use super::bound::{Traffic, Work};
+use super::bound::{Bound, Traffic, Work};
 use super::error::BenchError;
 use super::machine::Machine;
 use super::model::{Model, Weights};
-use super::platform::{Ceilings, Loaded, Platform, Room, TimedRunner};
-use super::report::{Decoded, ModelReport, Prefilled, Report, Spread, median, percentile};
+use super::platform::{Ceilings, Loaded, Platform, Room, StepTimes, TimedRunner};
+use super::report::{Decoded, ModelReport, Prefilled, Reached, Report, Spread, median, percentile};
 use super::settings::Settings;
 use super::workload::Workload;
 use crate::engine::Batch;
@@ -67,6 +67,7 @@ pub fn run(
         blocks: settings.blocks(),
         rows_max: settings.chunk_tokens.max(settings.batch_max()),
         running_max: settings.batch_max(),
+        context_tokens: settings.context_max(),
     };
     let started = Instant::now();
     let loaded = platform.load(model, &room, &mut |done_bytes, total_bytes| {
@@ -74,7 +75,7 @@ pub fn run(
     })?;
     let load = started.elapsed();
     watch.go_on()?;
-    let Loaded { runner, weights_bytes, traffic, weight_type, kv_type } = loaded;
+    let Loaded { runner, parameters, weights_bytes, traffic, weight_type, kv_type } = loaded;
     let depth_steps = runner.depth();
     let mut bench = Bench {
         runner,
@@ -99,7 +100,7 @@ pub fn run(
                 Weights::Stored => None,
                 Weights::Random { seed } => Some(seed),
             },
-            parameters: crate::nn::plan(&model.checkpoint, &model.spec, model.quantise)?.parameters,
+            parameters,
             weight_type,
             kv_type,
             weights_bytes,
@@ -150,7 +151,11 @@ impl Bench<'_> {
             tokens_per_second: Spread::of(&seconds.iter().map(|seconds| tokens as f64 / seconds).collect::<Vec<_>>()),
             time_to_first_token_seconds,
             operations,
-            share_of_arithmetic: operations / time_to_first_token_seconds.median / self.ceilings.arithmetic.per_second,
+            share_of_arithmetic: self
+                .ceilings
+                .arithmetic
+                .per_second
+                .map(|per_second| operations / time_to_first_token_seconds.median / per_second),
         })
     }
 
@@ -184,7 +189,14 @@ impl Bench<'_> {
             measured.iter().map(|run| (batch * steps) as f64 / run.wall.as_secs_f64()).collect();
         let intervals: Vec<f64> = measured.iter().flat_map(|run| &run.intervals).map(Duration::as_secs_f64).collect();
         let tokens_per_second = Spread::of(&tokens_per_second);
-        let bound_tokens_per_second = batch as f64 / bound.seconds;
+        let bound = bound.map(|Bound { seconds, by }| {
+            let bound_tokens_per_second = batch as f64 / seconds;
+            Reached {
+                tokens_per_second: bound_tokens_per_second,
+                by,
+                share: tokens_per_second.median / bound_tokens_per_second,
+            }
+        });
         Ok(Decoded {
             batch,
             context_tokens,
@@ -192,9 +204,7 @@ impl Bench<'_> {
             inter_token_p50_seconds: percentile(&intervals, 0.50),
             inter_token_p99_seconds: percentile(&intervals, 0.99),
             step_bytes: self.traffic.decode_bytes(batch, self.work.seen_tokens(context_tokens)),
-            bound_tokens_per_second,
-            bound_by: bound.by,
-            share_of_bound: tokens_per_second.median / bound_tokens_per_second,
+            bound,
             host_seconds_per_step: median_of(&measured, Run::host_seconds_per_step),
             device_idle_share: median_of(&measured, Run::device_idle_share),
         })
@@ -236,12 +246,11 @@ pub(super) fn steps_in_flight(
             token?;
         }
         workload.give_back(finished.batch);
-        if let Some(times) = runner.last_step() {
-            *run.waited.get_or_insert_default() += times.waited;
-            *run.busy.get_or_insert_default() += times.busy;
-        }
     }
     run.wall = last - start;
+    if let Some(StepTimes { waited, busy }) = runner.take_times()? {
+        (run.waited, run.busy) = (Some(waited), busy);
+    }
     Ok(run)
 }
 

@@ -4,9 +4,11 @@
 use super::bound::Traffic;
 use super::cpu::{CpuPlatform, Effort};
 use super::error::BenchError;
+use super::gpu::{GpuEffort, GpuPlatform};
 use super::model::Model;
 use crate::device::Device;
 use crate::engine::{CpuRunner, Runner};
+use kernels::gpu::{GpuError, Reductions};
 use std::time::Duration;
 
 /// A device that models can be measured on.
@@ -22,11 +24,11 @@ pub trait Platform {
     fn load(&mut self, model: &Model, room: &Room, progress: &mut dyn FnMut(u64, u64)) -> Result<Loaded, BenchError>;
 }
 
-/// The platform of a device.
-pub fn platform(device: Device) -> Result<Box<dyn Platform>, BenchError> {
+/// The platform of a device. `reductions` are those of a GPU; a CPU has one order for all.
+pub fn platform(device: Device, reductions: Reductions) -> Result<Box<dyn Platform>, BenchError> {
     match device {
         Device::Cpu(pool) => Ok(Box::new(CpuPlatform::new(pool, Effort::default()))),
-        Device::Gpu(_) => Err(BenchError::NoPlatform { device: device.to_string() }),
+        Device::Gpu(gpu) => Ok(Box::new(GpuPlatform::new(gpu.open()?, reductions, GpuEffort::default()))),
     }
 }
 
@@ -39,11 +41,15 @@ pub struct Room {
     pub rows_max: usize,
     /// Sequences at once: rows of the state table, rows sampled in one step, blocks copied before one.
     pub running_max: usize,
+    /// Positions of the longest sequence.
+    pub context_tokens: usize,
 }
 
 /// A model on its device.
 pub struct Loaded {
     pub runner: Box<dyn TimedRunner>,
+    /// Weights and biases, a tied embedding counted once.
+    pub parameters: u64,
     /// Memory of all weights.
     pub weights_bytes: u64,
     pub traffic: Traffic,
@@ -53,24 +59,25 @@ pub struct Loaded {
     pub kv_type: &'static str,
 }
 
-/// A runner that may know where the time of a step went.
+/// A runner that may know where the time of its steps went.
 pub trait TimedRunner: Runner {
-    /// Of the step that was collected last. `None` where host and device are one, so that there is nothing to tell
-    /// apart; either for all steps or for none.
-    fn last_step(&self) -> Option<StepTimes>;
+    /// Of the steps that were collected since this was asked last. `None` where host and device are one, so that there
+    /// is nothing to tell apart.
+    fn take_times(&mut self) -> Result<Option<StepTimes>, GpuError>;
 }
 
+/// Sums over steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepTimes {
     /// For how long the host did nothing but wait for the device.
     pub waited: Duration,
-    /// For how long the device computed.
-    pub busy: Duration,
+    /// For how long the device computed; `None` on a device without a clock.
+    pub busy: Option<Duration>,
 }
 
 impl TimedRunner for CpuRunner {
-    fn last_step(&self) -> Option<StepTimes> {
-        None
+    fn take_times(&mut self) -> Result<Option<StepTimes>, GpuError> {
+        Ok(None)
     }
 }
 
@@ -83,6 +90,8 @@ pub struct DeviceInfo {
     pub threads: Option<usize>,
     /// The instruction set or capability that the kernels use.
     pub instruction_set: String,
+    /// Whether a sequence gets the same bits in any batch.
+    pub is_batch_invariant: bool,
 }
 
 /// The rates that the device was measured to reach.
@@ -96,7 +105,8 @@ pub struct Ceilings {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    pub per_second: f64,
-    /// How it was measured: `read`, `copy`; `int8`, `f32`, `bf16`.
+    /// `None` on a device without a clock.
+    pub per_second: Option<f64>,
+    /// How it was measured: `read`, `copy`; `int8`, `f32`, `bf16` and what multiplied.
     pub kind: &'static str,
 }

@@ -43,7 +43,7 @@ pub struct Prefilled {
     pub time_to_first_token_seconds: Spread,
     pub operations: f64,
     /// Of the arithmetic ceiling, at the median.
-    pub share_of_arithmetic: f64,
+    pub share_of_arithmetic: Option<f64>,
 }
 
 /// Sequences decoding together.
@@ -58,13 +58,21 @@ pub struct Decoded {
     pub inter_token_p99_seconds: f64,
     /// What the bound counts.
     pub step_bytes: f64,
-    pub bound_tokens_per_second: f64,
-    pub bound_by: BoundBy,
-    /// At the median.
-    pub share_of_bound: f64,
+    /// `None` where the device's rates are not known.
+    pub bound: Option<Reached>,
     /// Besides waiting for the device; `None` where the host is the device.
     pub host_seconds_per_step: Option<f64>,
     pub device_idle_share: Option<f64>,
+}
+
+/// What the device could do at best, and how much of that it did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reached {
+    /// Of the bound.
+    pub tokens_per_second: f64,
+    pub by: BoundBy,
+    /// At the median.
+    pub share: f64,
 }
 
 /// The middle of several runs, and how far they lie apart.

@@ -83,6 +83,11 @@ impl Settings {
         tokens.div_ceil(BLOCK_TOKENS)
     }
 
+    /// Positions of the longest sequence.
+    pub(super) fn context_max(&self) -> usize {
+        self.prefill_tokens.max(self.context_tokens + self.decode_steps)
+    }
+
     /// Blocks of all sequences of the largest batch.
     pub(super) fn blocks(&self) -> usize {
         (0..self.batch_max()).map(|sequence| self.blocks_of(sequence)).sum()

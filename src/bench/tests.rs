@@ -8,6 +8,7 @@ use crate::engine::{BLOCK_TOKENS, Batch, Collected, RowInput, Runner, StepError}
 use crate::nn::{self, Quantise};
 use crate::sampler::{SampleError, SampledToken};
 use kernels::Pool;
+use kernels::gpu::GpuError;
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,19 +93,19 @@ fn a_tiny_model_is_measured_from_end_to_end() {
         assert_eq!(report.decode.iter().map(|decoded| decoded.batch).collect::<Vec<_>>(), [1, 3]);
         for decoded in &report.decode {
             assert_eq!(decoded.context_tokens, 42.5);
-            assert!(decoded.tokens_per_second.min > 0.0 && decoded.share_of_bound > 0.0);
+            assert!(decoded.tokens_per_second.min > 0.0 && decoded.bound.unwrap().share > 0.0);
             assert!(decoded.tokens_per_second.min <= decoded.tokens_per_second.max);
             assert!(decoded.inter_token_p50_seconds <= decoded.inter_token_p99_seconds);
             assert_eq!((decoded.host_seconds_per_step, decoded.device_idle_share), (None, None));
         }
-        assert!(report.prefill.share_of_arithmetic > 0.0 && report.prefill.tokens == 70);
+        assert!(report.prefill.share_of_arithmetic.unwrap() > 0.0 && report.prefill.tokens == 70);
         let runs = stages.iter().filter(|stage| matches!(stage, Stage::Prefill { .. } | Stage::Decode { .. })).count();
         assert_eq!(runs, 3 + 3 + 3, "two runs and one before them, for the prefill and both batches");
-        let filled = stages.iter().filter_map(|stage| match stage {
+        let mut filled = stages.iter().filter_map(|stage| match stage {
             Stage::Loading { done_bytes, total_bytes } => Some((*done_bytes, *total_bytes)),
             _ => None,
         });
-        assert_eq!(filled.last(), Some((report.model.weights_bytes, report.model.weights_bytes)));
+        assert_eq!(filled.next_back(), Some((report.model.weights_bytes, report.model.weights_bytes)));
     }
 }
 
@@ -143,13 +144,18 @@ struct CountingRunner {
 
 impl Platform for Counting {
     fn describe(&self) -> DeviceInfo {
-        DeviceInfo { name: "counting".to_owned(), threads: None, instruction_set: "none".to_owned() }
+        DeviceInfo {
+            name: "counting".to_owned(),
+            threads: None,
+            instruction_set: "none".to_owned(),
+            is_batch_invariant: false,
+        }
     }
 
     fn measure(&mut self, _model: &Model) -> Result<Ceilings, BenchError> {
         Ok(Ceilings {
-            bandwidth: Rate { per_second: 1e9, kind: "copy" },
-            arithmetic: Rate { per_second: 1e12, kind: "bf16" },
+            bandwidth: Rate { per_second: Some(1e9), kind: "copy" },
+            arithmetic: Rate { per_second: Some(1e12), kind: "bf16" },
         })
     }
 
@@ -165,6 +171,7 @@ impl Platform for Counting {
         };
         Ok(Loaded {
             runner: Box::new(runner),
+            parameters: 500,
             weights_bytes: 1000,
             traffic: Traffic { streamed_bytes: 900, kv_bytes_per_token: 10 },
             weight_type: "BF16".to_owned(),
@@ -234,8 +241,8 @@ impl Runner for CountingRunner {
 }
 
 impl TimedRunner for CountingRunner {
-    fn last_step(&self) -> Option<StepTimes> {
-        Some(StepTimes { waited: Duration::ZERO, busy: Duration::ZERO })
+    fn take_times(&mut self) -> Result<Option<StepTimes>, GpuError> {
+        Ok(Some(StepTimes { waited: Duration::ZERO, busy: Some(Duration::ZERO) }))
     }
 }
 
@@ -266,7 +273,7 @@ fn as_many_steps_are_in_flight_as_the_device_takes_and_all_they_read_was_written
         }
         let bytes: Vec<f64> = report.decode.iter().map(|decoded| decoded.step_bytes).collect();
         assert_eq!(bytes, [900.0 + 425.0, 900.0 + 3.0 * 425.0]);
-        let bounds: Vec<f64> = report.decode.iter().map(|decoded| decoded.bound_tokens_per_second).collect();
+        let bounds: Vec<f64> = report.decode.iter().map(|decoded| decoded.bound.unwrap().tokens_per_second).collect();
         assert_eq!(bounds, [1e9 / 1325.0, 3.0 * 1e9 / 2175.0]);
     }
 }
@@ -337,7 +344,7 @@ fn what_a_model_cannot_do_is_refused_with_its_numbers() {
 fn what_does_not_fit_is_refused_before_it_is_loaded() {
     let mut platform =
         CpuPlatform::new(Arc::new(Pool::new(NonZeroUsize::MIN)), Effort { meter_bytes: 1, rate_samples: 1 });
-    let room = Room { blocks: 1 << 40, rows_max: 1, running_max: 1 };
+    let room = Room { blocks: 1 << 40, rows_max: 1, running_max: 1, context_tokens: 1 };
     let refused = platform.load(&model("tiny"), &room, &mut |_, _| panic!("nothing is loaded"));
     let Err(refused) = refused else { panic!("16 Ti tokens of keys and values fit nowhere") };
     let message = refused.to_string();
@@ -354,9 +361,7 @@ fn report() -> Report {
         inter_token_p50_seconds: 0.04,
         inter_token_p99_seconds: 0.05,
         step_bytes: 600e6,
-        bound_tokens_per_second: 125.0,
-        bound_by: BoundBy::Bandwidth,
-        share_of_bound: 0.8,
+        bound: Some(Reached { tokens_per_second: 125.0, by: BoundBy::Bandwidth, share: 0.8 }),
         host_seconds_per_step: None,
         device_idle_share: None,
     };
@@ -367,11 +372,16 @@ fn report() -> Report {
             memory_bytes: Some(24 << 30),
             version: "0.1.0",
         },
-        device: DeviceInfo { name: "cpu".to_owned(), threads: Some(2), instruction_set: "avx2".to_owned() },
+        device: DeviceInfo {
+            name: "cpu".to_owned(),
+            threads: Some(2),
+            instruction_set: "avx2".to_owned(),
+            is_batch_invariant: true,
+        },
         depth_steps: 0,
         ceilings: Ceilings {
-            bandwidth: Rate { per_second: 20e9, kind: "read" },
-            arithmetic: Rate { per_second: 1e12, kind: "int8" },
+            bandwidth: Rate { per_second: Some(20e9), kind: "read" },
+            arithmetic: Rate { per_second: Some(1e12), kind: "int8" },
         },
         model: ModelReport {
             name: "tiny".to_owned(),
@@ -390,7 +400,7 @@ fn report() -> Report {
             tokens_per_second: spread(1000.0),
             time_to_first_token_seconds: spread(0.5),
             operations: 4e11,
-            share_of_arithmetic: 0.8,
+            share_of_arithmetic: Some(0.8),
         },
         decode: vec![
             decoded.clone(),
@@ -409,6 +419,7 @@ fn machines_find_every_figure_under_its_name() {
         "machine": { "cpu": "A Processor", "cores": 2, "memory_bytes": 25_769_803_776_u64 },
         "device": {
             "name": "cpu", "threads": 2, "instruction_set": "avx2", "depth_steps": 0,
+            "is_batch_invariant": true,
             "bandwidth_kind": "read", "bandwidth_bytes_per_s": 20e9,
             "arithmetic_kind": "int8", "arithmetic_operations_per_s": 1e12,
         },
@@ -466,7 +477,7 @@ fn assert_json(found: &serde_json::Value, want: &serde_json::Value) {
 fn people_find_a_header_and_two_tables() {
     let want = "\
 machine   A Processor, 2 cores, 24.0 GiB of memory, sconce 0.1.0
-device    cpu, 2 threads, avx2
+device    cpu, 2 threads, avx2, batch-invariant
 measured  read 20.0 GB/s, int8 1000 G operations/s
 model     tiny: random weights of seed 1, 494.0 M parameters, Q8_0, loaded in 1.5 s
 memory    500.0 MiB of weights, 500.0 MiB of them read by every step; 24.0 KiB of keys and values (F32) per token

@@ -18,6 +18,7 @@ fn header(report: &Report) -> String {
     let cpu = machine.cpu.as_deref().unwrap_or("unknown processor");
     let memory = machine.memory_bytes.map_or_else(String::new, |bytes| format!(", {} of memory", human(bytes)));
     let threads = device.threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
+    let company = if device.is_batch_invariant { ", batch-invariant" } else { "" };
     let ahead = if *depth_steps > 0 { format!(", {depth_steps} step(s) ahead") } else { String::new() };
     let weights = match model.random_seed {
         Some(seed) => format!("random weights of seed {seed}"),
@@ -25,8 +26,8 @@ fn header(report: &Report) -> String {
     };
     format!(
         "machine   {cpu}, {} cores{memory}, sconce {}\n\
-         device    {}{threads}, {}{ahead}\n\
-         measured  {} {:.1} GB/s, {} {:.0} G operations/s\n\
+         device    {}{threads}, {}{company}{ahead}\n\
+         measured  {} {} GB/s, {} {} G operations/s\n\
          model     {}: {weights}, {} parameters, {}, loaded in {:.1} s\n\
          memory    {} of weights, {} of them read by every step; {} of keys and values ({}) per token\n\
          workload  {} tokens of context, {} steps; medians of {} runs (least..most)\n",
@@ -35,9 +36,9 @@ fn header(report: &Report) -> String {
         device.name,
         device.instruction_set,
         ceilings.bandwidth.kind,
-        ceilings.bandwidth.per_second / 1e9,
+        giga(ceilings.bandwidth.per_second, 1),
         ceilings.arithmetic.kind,
-        ceilings.arithmetic.per_second / 1e9,
+        giga(ceilings.arithmetic.per_second, 0),
         model.name,
         count(model.parameters),
         model.weight_type,
@@ -62,7 +63,7 @@ fn prefill_table(prefill: &Prefilled, report: &Report) -> String {
             range(prefill.tokens_per_second),
             figure(prefill.time_to_first_token_seconds.median * 1e3),
             range(prefill.time_to_first_token_seconds.map(|seconds| seconds * 1e3)),
-            percent(prefill.share_of_arithmetic),
+            prefill.share_of_arithmetic.map_or_else(absent, percent),
         ]],
     )
 }
@@ -83,9 +84,9 @@ fn decode_table(decode: &[Decoded]) -> String {
                 figure(decoded.inter_token_p50_seconds * 1e3),
                 figure(decoded.inter_token_p99_seconds * 1e3),
                 format!("{:.1}", decoded.step_bytes / 1e6),
-                figure(decoded.bound_tokens_per_second),
-                percent(decoded.share_of_bound),
-                decoded.bound_by.name().to_owned(),
+                decoded.bound.map_or_else(absent, |bound| figure(bound.tokens_per_second)),
+                decoded.bound.map_or_else(absent, |bound| percent(bound.share)),
+                decoded.bound.map_or_else(absent, |bound| bound.by.name().to_owned()),
                 decoded.host_seconds_per_step.map_or_else(absent, |seconds| format!("{:.0}", seconds * 1e6)),
                 decoded.device_idle_share.map_or_else(absent, percent),
             ]
@@ -127,6 +128,11 @@ fn range(spread: Spread) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.0}%", share * 100.0)
+}
+
+/// In units of a billion.
+fn giga(per_second: Option<f64>, digits: usize) -> String {
+    per_second.map_or_else(absent, |per_second| format!("{:.digits$}", per_second / 1e9))
 }
 
 fn absent() -> String {

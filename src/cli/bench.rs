@@ -14,6 +14,7 @@ use crate::serve::EMBEDDED_NAME;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kernels::gpu::Reductions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,11 +132,12 @@ fn engine(args: &EngineBenchArgs) -> Result<Report, CliError> {
     let (device, _) = Device::open(wanted(config.engine.device), config.engine.threads).map_err(BenchError::Gpu)?;
     let settings = args.settings(device.is_gpu());
     let model = args.model.open(settings.seed)?.quantised(quantise(&config));
+    let reductions = if config.engine.is_batch_invariant { Reductions::Invariant } else { Reductions::Fastest };
     let stop = Arc::new(AtomicBool::new(false));
     let line = Line::new(&settings);
     let shown = line.clone();
     interruptible(&stop.clone(), move || {
-        let mut platform = bench::platform(device)?;
+        let mut platform = bench::platform(device, reductions)?;
         let mut watch = Watch { stop: &stop, show: &mut |stage| shown.show(stage) };
         bench::run(&model, &settings, &mut *platform, &mut watch)
     })

@@ -109,9 +109,7 @@ impl CliError {
                 | BenchError::Spec { .. }
                 | BenchError::Load(_)
                 | BenchError::Cache(_) => MODEL,
-                BenchError::Gpu(_) | BenchError::NoPlatform { .. } | BenchError::Step(_) | BenchError::Sample(_) => {
-                    FAILED
-                }
+                BenchError::Gpu(_) | BenchError::Step(_) | BenchError::Sample(_) => FAILED,
             },
             Self::BenchServe(error) => match error {
                 ServeBenchError::Interrupted => INTERRUPTED,

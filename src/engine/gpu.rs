@@ -15,6 +15,7 @@ use kernels::gpu::{
     WeightFormat, copy_blocks, splits_for,
 };
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// Steps that may be in flight besides the one being submitted.
 const DEPTH: usize = 1;
@@ -28,7 +29,7 @@ pub const LOGIT_BIASES_MAX: usize = 1024;
 
 /// How large the steps of a runner may become, and how they are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GpuLimits {
+pub struct GpuLimits {
     pub step_tokens_max: usize,
     pub running_max: usize,
     pub context_tokens: usize,
@@ -84,7 +85,7 @@ impl GpuLimits {
 }
 
 /// Owns the weights, the key-value cache and everything a step reads and writes on one GPU.
-pub(super) struct GpuRunner {
+pub struct GpuRunner {
     // Graphs go first: while one lives, memory that is given back is kept.
     graphs: HashMap<StepShape, Graph>,
     decoder: GpuDecoder,
@@ -99,6 +100,8 @@ pub(super) struct GpuRunner {
     results: Vec<SampleResults>,
     next_results: usize,
     in_flight: VecDeque<Submitted>,
+    /// Of the steps collected since somebody asked; `None` while nobody measures.
+    timed: Option<Vec<Timed>>,
     is_invariant: bool,
     gpu: Gpu,
 }
@@ -107,8 +110,27 @@ struct Submitted {
     batch: Batch,
     /// Into `results`.
     results: usize,
+    /// Behind the copies of its tables, before its first launch; there while times are measured.
+    begin: Option<Event>,
     /// The end of the step. A step without sampled rows is waited for too: nobody runs further ahead than the depth.
     end: Event,
+}
+
+/// A step that was collected. Its events are read later: that takes time of its own.
+struct Timed {
+    begin: Event,
+    end: Event,
+    waited: Duration,
+}
+
+/// Where the time of steps went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuTimes {
+    /// For how long the host did nothing but wait for the device.
+    pub waited: Duration,
+    /// From when the device came to each step until its results were on the host; `None` on a device without a clock. A
+    /// device that had nothing to do comes to a step while the host is launching it.
+    pub busy: Option<Duration>,
 }
 
 impl GpuRunner {
@@ -132,12 +154,30 @@ impl GpuRunner {
             results: (0..=DEPTH + 1).map(|_| SampleResults::new(&gpu, rows)).collect::<Result<_, _>>()?,
             next_results: 0,
             in_flight: VecDeque::new(),
+            timed: None,
             is_invariant: limits.reductions == Reductions::Invariant,
             decoder,
             gpu,
         };
         runner.warm_up(limits)?;
         Ok(runner)
+    }
+
+    /// Has the steps submitted from here on measured, which costs each of them an event.
+    pub fn measure(&mut self) {
+        self.timed = Some(Vec::new());
+    }
+
+    /// Where the time of the steps went that were collected since [`Self::measure`], or since this was asked last.
+    pub fn take_times(&mut self) -> Result<GpuTimes, GpuError> {
+        let mut times = GpuTimes { waited: Duration::ZERO, busy: None };
+        for Timed { begin, end, waited } in self.timed.iter_mut().flat_map(std::mem::take) {
+            times.waited += waited;
+            if let Some(elapsed_ms) = end.elapsed_ms(&begin)? {
+                *times.busy.get_or_insert_default() += Duration::from_secs_f64(f64::from(elapsed_ms.max(0.0)) / 1e3);
+            }
+        }
+        Ok(times)
     }
 
     /// Device memory of everything but weights and cache.
@@ -194,20 +234,21 @@ impl GpuRunner {
         self.graphs[&shape].replay()
     }
 
-    fn start(&mut self, batch: &Batch) -> Result<(usize, Event), GpuError> {
-        let kind = Kind::of(batch);
+    fn start(&mut self, batch: Batch) -> Result<Submitted, GpuError> {
+        let kind = Kind::of(&batch);
         let layout = match kind {
             Kind::Decode => self.decode.layout(),
             Kind::Mixed => self.mixed.layout(),
         };
-        let shape = Shaper { batch, kind, is_invariant: self.is_invariant, rows_max: layout.rows }.shape();
+        let shape = Shaper { batch: &batch, kind, is_invariant: self.is_invariant, rows_max: layout.rows }.shape();
         let tables = match kind {
             Kind::Decode => &mut self.decode,
             Kind::Mixed => &mut self.mixed,
         };
-        tables.write(&self.gpu, |host| fill(host, batch, self.is_invariant))?;
+        tables.write(&self.gpu, |host| fill(host, &batch, self.is_invariant))?;
         let entering: Vec<Entering<'_>> = batch.entering.iter().map(entering).collect();
         self.sampling.enter(&self.gpu, &entering)?;
+        let begin = self.timed.as_ref().map(|_| self.gpu.record()).transpose()?;
         copy_blocks(&self.gpu, &mut self.cache, tables.copies(), batch.copies.len())?;
         match kind {
             Kind::Decode => self.decode(shape)?,
@@ -216,11 +257,10 @@ impl GpuRunner {
         let results = self.next_results;
         self.next_results = (self.next_results + 1) % self.results.len();
         self.output.receive(&self.gpu, batch.sampled.len(), &mut self.results[results])?;
-        Ok((results, self.gpu.record()?))
+        Ok(Submitted { batch, results, begin, end: self.gpu.record()? })
     }
 
     fn tokens(&mut self, submitted: &Submitted) -> Result<Vec<RowResult>, GpuError> {
-        submitted.end.wait()?;
         let results = &mut self.results[submitted.results];
         let vocab = self.decoder.spec().vocab;
         let mut tokens = Vec::with_capacity(submitted.batch.sampled.len());
@@ -243,16 +283,22 @@ impl Runner for GpuRunner {
     }
 
     fn submit(&mut self, batch: Batch) -> Result<(), StepError> {
-        let started = self.start(&batch);
-        let (results, end) = started.map_err(|error| StepError::Device { message: error.to_string() })?;
-        self.in_flight.push_back(Submitted { batch, results, end });
+        let started = self.start(batch);
+        self.in_flight.push_back(started.map_err(|error| StepError::Device { message: error.to_string() })?);
         Ok(())
     }
 
     fn collect(&mut self) -> Collected {
         let submitted = self.in_flight.pop_front().expect("collect follows a submit");
-        let tokens = self.tokens(&submitted).map_err(|error| StepError::Device { message: error.to_string() });
-        Collected { batch: submitted.batch, tokens }
+        let waiting = Instant::now();
+        let ended = submitted.end.wait();
+        let waited = waiting.elapsed();
+        let tokens = ended.and_then(|()| self.tokens(&submitted));
+        let Submitted { batch, begin, end, .. } = submitted;
+        if let (Some(timed), Some(begin)) = (&mut self.timed, begin) {
+            timed.push(Timed { begin, end, waited });
+        }
+        Collected { batch, tokens: tokens.map_err(|error| StepError::Device { message: error.to_string() }) }
     }
 }
 

@@ -28,7 +28,7 @@ mod worker;
 
 pub use batch::{Batch, EnteringRow, PackedChunk, RowInput, RowSource, SampledRow};
 pub use cpu::CpuRunner;
-pub use gpu::LOGIT_BIASES_MAX;
+pub use gpu::{GpuLimits, GpuRunner, GpuTimes, LOGIT_BIASES_MAX};
 pub use handle::{DefaultDeadlines, EngineHandle};
 pub use health::{EngineHealth, HealthFeed};
 pub use load::{

@@ -1,10 +1,9 @@
-//! The engine on an emulated GPU: what a request gets, whoever else is there and whatever the cache holds.
+//! The engine on a GPU: what a request gets, whoever else is there and whatever the cache holds.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
-use kernels::gpu::Gpu;
 use sconce::catalog::Catalog;
 use sconce::device::{Device, GpuDevice};
 use sconce::domain::{
@@ -13,6 +12,8 @@ use sconce::domain::{
 use sconce::engine::{Engine, EngineSettings, KvMemory, LoadOptions, Source, load, plan};
 use sconce::nn::Quantise;
 use std::sync::Arc;
+
+use crate::devices::{Kind, kinds};
 
 /// Tokens of an answer with the bits of their log probabilities.
 type Trace = Vec<(u32, u32)>;
@@ -26,13 +27,8 @@ pub struct Shape {
     pub is_batch_invariant: bool,
 }
 
-pub const ROOMY: Shape = Shape {
-    kv_bytes: 8 << 20,
-    step_tokens_max: 128,
-    prefill_chunk_max: 64,
-    running_max: 8,
-    is_batch_invariant: true,
-};
+pub const ROOMY: Shape =
+    Shape { kv_bytes: 8 << 20, step_tokens_max: 128, prefill_chunk_max: 64, running_max: 8, is_batch_invariant: true };
 
 pub fn options(shape: Shape) -> LoadOptions {
     let hour = Duration::from_secs(3600);
@@ -63,8 +59,8 @@ pub fn engine_on(device: &Device, shape: Shape) -> Engine {
     load(plan, &Catalog::load(None).unwrap(), &prometheus::Registry::new(), &mut |_| {}).unwrap()
 }
 
-fn engine(shape: Shape, seed: u64) -> Engine {
-    engine_on(&Device::Gpu(GpuDevice::new(move || Ok(Gpu::emulated(seed))).unwrap()), shape)
+fn engine(kind: Kind, shape: Shape, seed: u64) -> Engine {
+    engine_on(&Device::Gpu(GpuDevice::new(move || Ok(kind.open(seed))).unwrap()), shape)
 }
 
 pub fn job(prompt: Vec<u32>, max_tokens: usize) -> Job {
@@ -104,7 +100,9 @@ fn jobs() -> Vec<Job> {
     let prompt = |index: u32| {
         let shared = if index.is_multiple_of(3) { 20 } else { 0 };
         let own = 3 + (index * 11) % 40;
-        (0..shared).map(|token| 5 + token * 7 % 200).chain((0..own).map(move |token| 7 + (token * 13 + index * 29) % 230))
+        (0..shared)
+            .map(|token| 5 + token * 7 % 200)
+            .chain((0..own).map(move |token| 7 + (token * 13 + index * 29) % 230))
     };
     (0..10)
         .map(|index| {
@@ -136,13 +134,15 @@ fn alone(engine: &Engine) -> Vec<Trace> {
 /// cached or on the order in which a device runs its threads.
 #[test]
 fn the_same_answer_in_any_company() {
-    let want = alone(&engine(ROOMY, 1));
-    assert!(want.iter().map(Vec::len).sum::<usize>() >= 60, "hardly any tokens");
     let tight = Shape { kv_bytes: 160 << 10, step_tokens_max: 24, prefill_chunk_max: 7, running_max: 5, ..ROOMY };
-    for (name, shape, seed) in [("roomy", ROOMY, 2), ("tight", tight, 3)] {
-        let engine = engine(shape, seed);
-        assert_eq!(together(&engine), want, "{name}, together");
-        assert_eq!(alone(&engine), want, "{name}, alone with a warm cache");
+    for kind in kinds() {
+        let want = alone(&engine(kind, ROOMY, 1));
+        assert!(want.iter().map(Vec::len).sum::<usize>() >= 60, "hardly any tokens");
+        for (name, shape, seed) in [("roomy", ROOMY, 2), ("tight", tight, 3)] {
+            let engine = engine(kind, shape, seed);
+            assert_eq!(together(&engine), want, "{kind:?}, {name}, together");
+            assert_eq!(alone(&engine), want, "{kind:?}, {name}, alone with a warm cache");
+        }
     }
 }
 
@@ -153,7 +153,9 @@ fn the_fastest_reductions_choose_the_same_tokens() {
         let greedy = traces.into_iter().step_by(2);
         greedy.map(|trace| trace.into_iter().map(|(token, _)| token).collect()).collect()
     };
-    let want = tokens(alone(&engine(ROOMY, 1)));
-    let fastest = engine(Shape { is_batch_invariant: false, ..ROOMY }, 4);
-    assert_eq!(tokens(together(&fastest)), want);
+    for kind in kinds() {
+        let want = tokens(alone(&engine(kind, ROOMY, 1)));
+        let fastest = engine(kind, Shape { is_batch_invariant: false, ..ROOMY }, 4);
+        assert_eq!(tokens(together(&fastest)), want, "{kind:?}");
+    }
 }

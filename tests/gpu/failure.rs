@@ -34,8 +34,7 @@ fn wait_until_healthy(engine: &Engine) {
 #[test]
 fn a_device_that_fails_is_opened_again() {
     // Some launches more than loading takes: the failure comes in a step.
-    static FAULTS: [Fault; 3] =
-        [HEALTHY, Fault { launches_before: Some(1300), memory_bytes: None }, HEALTHY];
+    static FAULTS: [Fault; 3] = [HEALTHY, Fault { launches_before: Some(1300), memory_bytes: None }, HEALTHY];
     let want = runtime().block_on(trace(engine_on(&device(&[HEALTHY]), ROOMY).handle(), job(vec![5, 6, 7], 12)));
     let engine = engine_on(&device(&FAULTS), ROOMY);
     let runtime = runtime();
@@ -96,4 +95,3 @@ fn the_cache_takes_what_is_free() {
     // More than every place filled with a whole context is not taken.
     assert_eq!(tokens(1, 1 << 30), tokens(1, 1 << 31));
 }
-

@@ -10,6 +10,7 @@ use sconce::checkpoint::TensorType;
 use sconce::nn::Quantise;
 
 use crate::check;
+use crate::devices::{Kind, kinds};
 use crate::golden::{self, FAMILIES, GGUF_FILES, Golden};
 use crate::model::{GpuModel, argmax, relative_difference};
 
@@ -24,10 +25,14 @@ const DECODED: f32 = 4e-2;
 /// Greedy tokens that are followed: enough for decode steps behind prefills, and the emulation is slow.
 const STEPS: usize = 6;
 
-/// Holds a model to the golden; returns the worst relative difference of logits.
+/// Holds a model to the golden on every device; returns the worst relative difference of logits.
 fn check(path: &Path, golden: &Golden, how: (Quantise, Reductions), tolerance: f32) -> f32 {
-    let name = format!("{} {how:?}", path.display());
-    let mut model = GpuModel::load(path, how.0, how.1);
+    kinds().into_iter().map(|kind| check_on(kind, path, golden, how, tolerance)).fold(0.0, f32::max)
+}
+
+fn check_on(kind: Kind, path: &Path, golden: &Golden, how: (Quantise, Reductions), tolerance: f32) -> f32 {
+    let name = format!("{} {how:?} {kind:?}", path.display());
+    let mut model = GpuModel::load(kind.open(7), path, how.0, how.1);
     let mut worst = 0.0_f32;
     for case in &golden.cases {
         let mut rows = model.logits(&case.prompt);
@@ -60,11 +65,13 @@ fn folders_in_bf16() {
 /// Held to the CPU in f32 over the same rounded weights: what is left is the rounding of activations.
 #[test]
 fn quantised_while_loading() {
-    for family in ["llama3", "qwen2", "mistral"] {
-        for quantise in [Quantise::Fp8, Quantise::Int4] {
-            let rounded = rounded_copy(family, quantise);
-            let mut on_cpu = check::Model::load(rounded.path()).unwrap();
-            let mut on_gpu = GpuModel::load(&golden::folder(family), quantise, Reductions::Fastest);
+    for (family, quantise) in
+        ["llama3", "qwen2", "mistral"].iter().flat_map(|family| [Quantise::Fp8, Quantise::Int4].map(|to| (*family, to)))
+    {
+        let rounded = rounded_copy(family, quantise);
+        let mut on_cpu = check::Model::load(rounded.path()).unwrap();
+        for kind in kinds() {
+            let mut on_gpu = GpuModel::load(kind.open(7), &golden::folder(family), quantise, Reductions::Fastest);
             let mut worst = 0.0_f32;
             for case in golden::of_family(family).cases {
                 let (got, want) = (on_gpu.logits(&case.prompt), on_cpu.logits(&case.prompt));
@@ -74,8 +81,8 @@ fn quantised_while_loading() {
                 let next = case.greedy[0];
                 worst = worst.max(relative_difference(&on_gpu.decode(next), &on_cpu.decode(next)[0]));
             }
-            println!("{family} {}: {worst:.2e}", quantise.name());
-            assert!(worst <= ROUNDED, "{family} {}: {worst:.2e}", quantise.name());
+            println!("{family} {} {kind:?}: {worst:.2e}", quantise.name());
+            assert!(worst <= ROUNDED, "{family} {} {kind:?}: {worst:.2e}", quantise.name());
         }
     }
 }
@@ -118,9 +125,8 @@ fn rounded_copy(family: &str, quantise: Quantise) -> tempfile::TempDir {
         tensors.push((name.to_owned(), raw.shape, bytes));
     }
     let copy = tempfile::tempdir().unwrap();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    let views =
+        tensors.iter().map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
     safetensors::serialize_to_file(views, None, &copy.path().join("model.safetensors")).unwrap();
     for name in ["config.json", "tokenizer.json"] {
         std::fs::copy(folder.join(name), copy.path().join(name)).unwrap();

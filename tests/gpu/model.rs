@@ -1,13 +1,11 @@
-//! A model on an emulated GPU, driven step by step: the one place here that knows how the library is called.
+//! A model on a GPU, driven step by step: the one place here that knows how the library is called.
 
 use std::path::Path;
 
 use kernels::gpu::{DeviceKvCache, Gpu, KvCacheShape, Reductions, TILE_ROWS, Tiles, splits_for};
 use sconce::arch;
 use sconce::checkpoint::{Checkpoint, Limits};
-use sconce::nn::{
-    GpuDecoder, GpuLoad, GpuWorkspace, Quantise, StepLimits, StepShape, StepTables, TablesLayout,
-};
+use sconce::nn::{GpuDecoder, GpuLoad, GpuWorkspace, Quantise, StepLimits, StepShape, StepTables, TablesLayout};
 
 const BLOCK_TOKENS: usize = 16;
 /// Enough for the longest prompt here with its continuation.
@@ -27,8 +25,7 @@ pub struct GpuModel {
 }
 
 impl GpuModel {
-    pub fn load(path: &Path, quantise: Quantise, reductions: Reductions) -> Self {
-        let gpu = Gpu::emulated(7);
+    pub fn load(gpu: Gpu, path: &Path, quantise: Quantise, reductions: Reductions) -> Self {
         let checkpoint = Checkpoint::open(path, &Limits::default()).unwrap();
         let spec = arch::recognise(&checkpoint).unwrap().spec;
         let context_tokens = BLOCKS * BLOCK_TOKENS;
@@ -52,12 +49,8 @@ impl GpuModel {
             copies: 0,
             table_entries: BLOCKS,
         };
-        let shape = KvCacheShape {
-            layers: spec.layers,
-            num_blocks: BLOCKS,
-            kv_heads: spec.kv_heads,
-            head_dim: spec.head_dim,
-        };
+        let shape =
+            KvCacheShape { layers: spec.layers, num_blocks: BLOCKS, kv_heads: spec.kv_heads, head_dim: spec.head_dim };
         Self {
             cache: DeviceKvCache::new(&gpu, shape).unwrap(),
             workspace: GpuWorkspace::new(&gpu, spec, limits).unwrap(),
