@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use super::cubins::{CUBINS, Cubin};
+use super::cubins::Cubin;
 use super::cuda_blas::Blas;
+use super::cuda_device::{cubins_for, describe, dotted, driver_version};
 use super::cuda_error::{checked, failed, ignore, text};
 use super::driver::{Argument, DeviceInfo, Driver, Gpu, Launch, MatrixProduct};
 use super::error::GpuError;
@@ -152,9 +153,18 @@ impl CudaDriver {
     /// Notes failures of work on the device: the driver answers every later call with them.
     fn noted(&self, call: &'static str, result: Result<(), DriverError>) -> Result<(), GpuError> {
         result.map_err(|error| {
-            self.is_broken.store(true, Ordering::Release);
+            self.note(error);
             failed(call, error)
         })
+    }
+
+    fn note(&self, error: DriverError) {
+        use sys::CUresult as Code;
+        // A recording that was spoilt ends with it; the device goes on.
+        let of_recording = [Code::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, Code::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED];
+        if !of_recording.contains(&error.0) {
+            self.is_broken.store(true, Ordering::Release);
+        }
     }
 
     fn load(&mut self, cubin: &'static Cubin) -> Result<(), GpuError> {
@@ -303,7 +313,7 @@ unsafe impl Driver for CudaDriver {
             )
         };
         launched.map_err(|error| {
-            self.is_broken.store(true, Ordering::Release);
+            self.note(error);
             GpuError::Kernel { name: kernel, message: text(error) }
         })
     }
@@ -476,60 +486,8 @@ fn probe(context: sys::CUcontext) -> Result<(), GpuError> {
     checked("cuStreamSynchronize", works)
 }
 
-fn driver_version() -> Result<i32, GpuError> {
-    let mut version = 0;
-    // SAFETY: writes one integer.
-    checked("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut version).result() })?;
-    Ok(version)
-}
-
-fn describe(device: sys::CUdevice, version: i32) -> Result<DeviceInfo, GpuError> {
-    use sys::CUdevice_attribute as Attribute;
-    let attribute = |attribute| {
-        // SAFETY: the device exists.
-        let value = unsafe { result::device::get_attribute(device, attribute) };
-        value.map(|value| u32::try_from(value).unwrap_or(0)).map_err(|error| failed("cuDeviceGetAttribute", error))
-    };
-    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    // SAFETY: the device exists.
-    let memory_bytes =
-        unsafe { result::device::total_mem(device) }.map_err(|error| failed("cuDeviceTotalMem", error))?;
-    Ok(DeviceInfo {
-        name: result::device::get_name(device).map_err(|error| failed("cuDeviceGetName", error))?,
-        capability: 10 * major + minor,
-        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-        memory_bytes,
-        driver: dotted(version),
-    })
-}
-
-/// The kernels for a device: those of its own capability, or of a lower one of the same major number. Machine code for
-/// 9.0 is made with Hopper's own instructions and runs there only.
-fn cubins_for(info: &DeviceInfo) -> Result<impl Iterator<Item = &'static Cubin> + use<>, GpuError> {
-    let runs = |built: u32| built / 10 == info.capability / 10 && built <= info.capability;
-    let best = CUBINS.iter().map(|cubin| cubin.capability).filter(|built| runs(*built)).max();
-    let best = best.ok_or_else(|| {
-        let mut built: Vec<u32> = CUBINS.iter().map(|cubin| cubin.capability).collect();
-        built.sort_unstable();
-        built.dedup();
-        let capability = |number: u32| format!("{}.{}", number / 10, number % 10);
-        GpuError::UnsupportedDevice {
-            name: info.name.clone(),
-            found: capability(info.capability),
-            built: built.into_iter().map(capability).collect::<Vec<_>>().join(", "),
-        }
-    })?;
-    Ok(CUBINS.iter().filter(move |cubin| cubin.capability == best))
-}
-
 /// Whole pages for so many bytes of page-locked memory.
 fn pages(bytes: usize) -> Layout {
     let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
     Layout::from_size_align(bytes, PAGE_BYTES).expect("a size that fits the address space")
-}
-
-/// `13000` as `13.0`.
-fn dotted(version: i32) -> String {
-    format!("{}.{}", version / 1000, version % 1000 / 10)
 }

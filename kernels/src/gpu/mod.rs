@@ -22,6 +22,8 @@ mod cuda;
 #[cfg(feature = "cuda")]
 mod cuda_blas;
 #[cfg(feature = "cuda")]
+mod cuda_device;
+#[cfg(feature = "cuda")]
 mod cuda_error;
 mod driver;
 mod embed;
