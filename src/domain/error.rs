@@ -1,5 +1,6 @@
 //! Why a job was refused or ended early. `http` alone turns the kind into a status.
 
+use super::UpstreamError;
 use std::time::Duration;
 
 /// Who is to blame, and whether another lane may be tried.
@@ -70,6 +71,12 @@ pub enum GenerateError {
     EngineDown { model: String, cause: &'static str, retry_after: Option<Duration> },
     #[error("the engine failed on this step: {reason}")]
     StepFailed { reason: String },
+    /// What was asked cannot be said in this provider's words. Another lane may know how.
+    #[error("the provider {provider} does not offer {what}")]
+    NotOffered { provider: String, what: &'static str },
+    /// Boxed, because it is larger than all others together.
+    #[error(transparent)]
+    Upstream(#[from] Box<UpstreamError>),
 }
 
 impl GenerateError {
@@ -81,7 +88,8 @@ impl GenerateError {
             | Self::NoInfill { .. }
             | Self::NoChat { .. }
             | Self::Template { .. }
-            | Self::CacheTooSmall { .. } => ErrorKind::Invalid,
+            | Self::CacheTooSmall { .. }
+            | Self::NotOffered { .. } => ErrorKind::Invalid,
             Self::QueueFull { .. } => ErrorKind::Overloaded,
             Self::Superseded => ErrorKind::Superseded,
             Self::DeadlineExceeded { .. } => ErrorKind::Deadline,
@@ -89,6 +97,7 @@ impl GenerateError {
             Self::ShuttingDown => ErrorKind::ShuttingDown,
             Self::EngineDown { .. } => ErrorKind::Unavailable,
             Self::StepFailed { .. } => ErrorKind::Internal,
+            Self::Upstream(error) => error.kind(),
         }
     }
 
@@ -97,6 +106,7 @@ impl GenerateError {
         match self {
             Self::QueueFull { retry_after, .. } | Self::DeadlineExceeded { retry_after, .. } => Some(*retry_after),
             Self::EngineDown { retry_after, .. } => *retry_after,
+            Self::Upstream(error) => error.retry_after,
             Self::Starting { .. } | Self::ShuttingDown => Some(Duration::from_secs(5)),
             Self::PromptTooLong { .. }
             | Self::PromptEmpty
@@ -106,7 +116,8 @@ impl GenerateError {
             | Self::Template { .. }
             | Self::CacheTooSmall { .. }
             | Self::Superseded
-            | Self::StepFailed { .. } => None,
+            | Self::StepFailed { .. }
+            | Self::NotOffered { .. } => None,
         }
     }
 }

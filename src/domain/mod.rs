@@ -9,6 +9,7 @@ mod ids;
 mod job;
 mod prompt;
 mod sampling;
+mod upstream;
 
 pub use error::{ErrorKind, GenerateError};
 pub use event::{Event, FinishReason, TokenLogprob, TopLogprob, Usage};
@@ -16,3 +17,4 @@ pub use ids::{CacheSalt, CallId, SessionKey};
 pub use job::{Class, Generate, Job, ModelInfo};
 pub use prompt::{Chat, Infill, Message, Prompt, Role};
 pub use sampling::{SamplingParams, StopRules};
+pub use upstream::{UpstreamClass, UpstreamError};

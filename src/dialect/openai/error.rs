@@ -80,6 +80,8 @@ pub fn generate_error_code(error: &GenerateError) -> &'static str {
         GenerateError::ShuttingDown => "shutting_down",
         GenerateError::EngineDown { .. } => "engine_down",
         GenerateError::StepFailed { .. } => "engine_error",
+        GenerateError::NotOffered { .. } => "unsupported_by_model",
+        GenerateError::Upstream(error) => error.code(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::metadata::{ModelChoice, model_metadata};
 use super::validation::{Form, ValidationError, body, boolean, list, text};
-use crate::domain::{ErrorKind, FinishReason, GenerateError, Role};
+use crate::domain::{ErrorKind, FinishReason, GenerateError, Role, UpstreamClass};
 use crate::feature::agent::{AgentError, AgentEvent, Context, CurrentFile, Input, Item, Resource, Step, Turn};
 use crate::wire::gitlab::chat::AgentLine;
 use crate::wire::gitlab::detail::DetailBody;
@@ -253,7 +253,17 @@ fn spoken(error: &GenerateError) -> (String, bool) {
         GenerateError::PromptEmpty
         | GenerateError::TokenOutOfRange { .. }
         | GenerateError::NoInfill { .. }
-        | GenerateError::Superseded => (error.to_string(), false),
+        | GenerateError::Superseded
+        | GenerateError::NotOffered { .. } => (error.to_string(), false),
+        GenerateError::Upstream(upstream) => match upstream.class {
+            UpstreamClass::TooLong => (format!("prompt is too long: {upstream}"), false),
+            UpstreamClass::Limited | UpstreamClass::Overloaded => (OVERLOADED.to_owned(), true),
+            UpstreamClass::Request
+            | UpstreamClass::Policy
+            | UpstreamClass::Setup
+            | UpstreamClass::Failed
+            | UpstreamClass::Broken => (error.to_string(), false),
+        },
         GenerateError::NoChat { model } => (AgentError::NoChat { model: model.clone() }.to_string(), false),
         // The reasons of these are for the log: they speak of insides.
         GenerateError::Template { model, .. } => {
