@@ -2,6 +2,8 @@
 //!
 //! Knows nobody.
 
+pub mod anthropic;
+pub mod event_reader;
 pub mod gitlab;
 pub mod json;
 pub mod openai;
