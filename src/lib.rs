@@ -19,6 +19,7 @@ pub mod engine;
 pub mod feature;
 pub mod http;
 pub mod nn;
+pub mod provider;
 pub mod route;
 pub mod sampler;
 pub mod scheduler;

@@ -1,0 +1,23 @@
+//! Remote lanes: each file named after a kind of provider is a way to answer by asking somebody else's server.
+//!
+//! A provider turns a job into one streaming request and the stream that comes back into events. It tries once: who is
+//! asked next, and whether at all, is routing's to say, by the class of the [`crate::domain::UpstreamError`]. Dropping
+//! the stream of events closes the connection, and with it the work over there. Knows nothing of models on this machine;
+//! of the tokenizer only the search for stop strings. Facts about each API are from its public documentation.
+
+mod answer;
+mod anthropic;
+mod complaint;
+mod endpoint;
+mod failure;
+mod habits;
+mod infill;
+mod openai;
+mod retry_after;
+mod text;
+
+pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
+pub use endpoint::{Endpoint, Key, Patience, Remote};
+pub use habits::{AnswerPrefix, Habits, KeyHeader, Kind};
+pub use infill::{InfillForm, InfillPart, InfillTemplate};
+pub use openai::{OpenAiCompatible, OpenAiSettings};
