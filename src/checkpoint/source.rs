@@ -52,9 +52,15 @@ impl From<Arc<[u8]>> for ModelBytes {
 /// Bytes that can be read at any offset.
 pub(super) enum Source {
     Memory(ModelBytes),
-    File { file: File, bytes: u64 },
+    File {
+        file: File,
+        bytes: u64,
+    },
     /// One block over and over, `bytes` in all: noise as large as is wanted.
-    Tiled { block: Arc<[u8]>, bytes: u64 },
+    Tiled {
+        block: Arc<[u8]>,
+        bytes: u64,
+    },
 }
 
 impl Source {

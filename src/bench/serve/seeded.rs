@@ -24,7 +24,7 @@ impl Seeded {
     /// From 0 up to `end`, which is left out and at least 1.
     pub fn below(&mut self, end: usize) -> usize {
         // The share of results that come up once more than others is below 2^-32 for every `end` of ours.
-        (u128::from(self.number()) * end as u128 >> 64) as usize
+        ((u128::from(self.number()) * end as u128) >> 64) as usize
     }
 
     /// From 0 up to 1, which is left out.

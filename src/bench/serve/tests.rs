@@ -274,8 +274,8 @@ async fn a_gateway_of_gitlab_is_asked_in_its_words() {
     let figures = &report.rows[0].figures;
     assert_eq!((figures.answered, figures.failed, figures.empty), (12, 0, 0));
     assert_eq!(figures.counted_by, CountedBy::Pieces);
-    let seen = server.seen.lock().expect("no test panics with it");
-    for Asked { path, head, body } in &seen.asked {
+    let asked = std::mem::take(&mut server.seen.lock().expect("no test panics with it").asked);
+    for Asked { path, head, body } in &asked {
         assert_eq!(path, "/v2/code/completions");
         assert!(head.contains("authorization: bearer sesame-key"));
         let file = &body["current_file"];
