@@ -79,7 +79,8 @@ impl Scheduler {
     /// any case, and no block that somebody could miss. Each running sequence keeps one to grow into.
     fn draft_room(&self, sequence: &Sequence) -> usize {
         let wanted = sequence.max_tokens - sequence.output_len() - 1;
-        let spare = if self.waiting.len() > 0 { 0 } else { self.blocks.num_free().saturating_sub(self.running.len()) };
+        let spare =
+            if self.waiting.len() > 0 { 0 } else { self.blocks.num_free_ordinary().saturating_sub(self.running.len()) };
         let positions = (sequence.blocks.len() + spare) * self.config.block_tokens;
         wanted.min(positions - sequence.scheduled - 1)
     }
