@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::domain::{CacheSalt, SessionKey};
+use crate::engine::batch::{PackedChunk, RowInput, SampledRow};
+use crate::sampler::SampledToken;
 
 const TEXT: [u32; 25] = [9, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 9, 1, 2, 3, 4];
 
@@ -56,6 +58,66 @@ fn rows_that_cost_what_they_bring_are_not_guessed() {
     // In between a few are worth it, and in a large company none.
     check(&mut with_costs(|rows| 4_000 + 900 * rows), request(1, 1), &[5, 6, 7]);
     check(&mut with_costs(|rows| 4_000 + 900 * rows), request(24, 24), &[]);
+}
+
+/// A step of one sequence that computes `tokens` from position `start` on, the last `sampled_rows` of them sampled.
+fn step(sequence: SequenceId, start: usize, tokens: &[u32], sampled_rows: usize) -> Batch {
+    let rows = tokens.len();
+    let sampled = (rows - sampled_rows..rows).map(|row| SampledRow { sequence, row: row as u32, state_row: 0 });
+    Batch {
+        inputs: tokens.iter().map(|token| RowInput::Known(*token)).collect(),
+        chunks: vec![PackedChunk { sequence, first_row: 0, rows, start, block_table: 0..0 }],
+        sampled: sampled.collect(),
+        ..Batch::default()
+    }
+}
+
+fn said(tokens: &[u32]) -> Vec<RowResult> {
+    tokens.iter().map(|token| Ok(SampledToken { token: *token, logprobs: None })).collect()
+}
+
+/// Sequences that each begin with the trust that all begin with: pauses alone would not bound what they lose.
+#[test]
+fn as_long_as_nothing_is_right_one_row_in_fifty_is_guessed() {
+    let mut speculator = Speculator::new(32);
+    let (mut computed, mut guessed) = (0, 0);
+    for sequence in (0..300).map(SequenceId) {
+        // After "1 2 3" always comes something that has never come before.
+        let text: Vec<u32> = (0..7).flat_map(|index| [1, 2, 3, 100 + index]).collect();
+        speculator.admit(sequence, None, 12, 16);
+        speculator.learn(&step(sequence, 0, &text[..12], 1), &said(&text[12..13]), 0);
+        computed += 12;
+        for len in 13..text.len() {
+            let tokens = &text[..len];
+            let request = DraftRequest { sequence, tokens, tokens_max: 16, step_decodes: 1, step_tokens: 1 };
+            let draft = speculator.draft(request);
+            let rows = [&text[len - 1..len], &draft].concat();
+            let learnt = speculator.learn(&step(sequence, len - 1, &rows, rows.len()), &said(&text[len..=len]), 0);
+            assert_eq!(learnt, Verified { drafted: draft.len(), accepted: 0 });
+            computed += 1;
+            guessed += draft.len();
+            assert!(guessed * 50 <= computed, "{guessed} rows guessed in vain beside {computed}");
+        }
+        speculator.forget(sequence, &text);
+    }
+    assert!(guessed * 60 > computed, "{guessed} rows guessed beside {computed}: the budget is there to be used");
+}
+
+#[test]
+fn a_right_guess_pays_for_three_wrong_ones_up_to_a_limit() {
+    let mut speculator = speculator(10.0);
+    let draft = speculator.draft(request(1, 1));
+    assert_eq!((draft.len(), speculator.budget), (4, 6.0));
+    let rows = [&TEXT[24..], &draft].concat();
+    let batch = step(SequenceId(1), 24, &rows, rows.len());
+    let learnt = speculator.learn(&batch, &said(&[5, 6, 99]), 1_000);
+    assert_eq!(learnt, Verified { drafted: 4, accepted: 2 });
+    assert!((speculator.budget - (6.0 + 0.02 + 2.0 * 4.0)).abs() < 1e-9, "{}", speculator.budget);
+    assert_eq!(speculator.costs.of(5), 1_000.0);
+    for _ in 0..100 {
+        speculator.learn(&batch, &said(&[5, 6, 7, 8, 99]), 1_000);
+    }
+    assert_eq!(speculator.budget, BUDGET_MAX);
 }
 
 #[test]
