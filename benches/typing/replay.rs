@@ -137,8 +137,8 @@ fn whole_lines(text: &str, bytes_max: usize) -> &str {
     if text.len() <= bytes_max {
         return text;
     }
-    let line_ends = text.bytes().enumerate().take(bytes_max).filter(|(_, byte)| *byte == b'\n');
-    &text[..line_ends.last().map_or(0, |(at, _)| at + 1)]
+    let mut line_ends = text.bytes().enumerate().take(bytes_max).filter(|(_, byte)| *byte == b'\n');
+    &text[..line_ends.next_back().map_or(0, |(at, _)| at + 1)]
 }
 
 /// A scheduler, and a device that samples at random.
