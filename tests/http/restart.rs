@@ -49,7 +49,7 @@ struct Faults {
 }
 
 impl Faulty {
-    fn new(faults: &Arc<Faults>) -> Box<dyn Runner> {
+    fn boxed(faults: &Arc<Faults>) -> Box<dyn Runner> {
         Box::new(Self { faults: Arc::clone(faults), in_flight: VecDeque::new() })
     }
 }
@@ -98,12 +98,12 @@ impl Bench {
         let make = Box::new(move || {
             let gone = || LoadError::Thread(std::io::Error::other("the device is gone"));
             permitted.recv().map_err(|_| gone())?;
-            if next.is_gone.load(Ordering::SeqCst) { Err(gone()) } else { Ok(Faulty::new(&next)) }
+            if next.is_gone.load(Ordering::SeqCst) { Err(gone()) } else { Ok(Faulty::boxed(&next)) }
         });
         let policy = RestartPolicy { wait_first: Duration::from_millis(1), failures_max, ..RestartPolicy::default() };
         let engines = vec![
-            engine("m", Faulty::new(&faults), Restart::With { make, policy }, &registry),
-            engine("other", Faulty::new(&Arc::default()), Restart::Never, &registry),
+            engine("m", Faulty::boxed(&faults), Restart::With { make, policy }, &registry),
+            engine("other", Faulty::boxed(&Arc::default()), Restart::Never, &registry),
         ];
         let lanes = engines.iter().map(|engine| Lane {
             info: engine.info().clone(),
