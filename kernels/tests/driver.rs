@@ -6,7 +6,8 @@
 #![cfg(feature = "cuda")]
 #![expect(clippy::unwrap_used, reason = "everything here is a test, its small functions included")]
 
-use sconce_kernels::gpu::{Buffer, Gpu, GpuError, Graph, HostBuffer, gather_rows};
+use half::bf16;
+use sconce_kernels::gpu::{AddRmsNorm, Buffer, Gpu, GpuError, Graph, HostBuffer, add_rms_norm, gather_rows};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -190,9 +191,21 @@ fn a_device_takes_the_kernels_that_run_on_it() {
         assert_eq!(gpu.info().name, "stand-in for a GPU 0");
         assert_eq!(gpu.info().driver, "13.0");
         check_works(&gpu);
+        check_large_shared_memory(&gpu);
         drop(gpu);
         driver.assert_clean();
     }
+}
+
+/// A row of so many values takes more shared memory than a launch may have unasked.
+fn check_large_shared_memory(gpu: &Gpu) {
+    let hidden = 20_000;
+    let mut residual = gpu.zeroed(hidden).unwrap();
+    let (delta, weight) = (gpu.upload(&vec![2.0_f32; hidden]).unwrap(), gpu.upload(&vec![0.5_f32; hidden]).unwrap());
+    let mut normed = gpu.zeroed::<bf16>(hidden).unwrap();
+    let (residual, delta, weight, normed_out) = (&mut residual, &delta, &weight, &mut normed);
+    add_rms_norm(gpu, AddRmsNorm { rows: 1, residual, delta, weight, eps: 0.0, normed: normed_out }).unwrap();
+    assert_eq!(gpu.read(&normed, 0, hidden).unwrap(), vec![bf16::from_f32(0.5); hidden]);
 }
 
 #[test]
@@ -498,19 +511,24 @@ fn a_failed_device_is_told_ever_after_and_opened_anew() {
 #[test]
 #[ignore = "needs the stand-in for the CUDA driver"]
 fn a_failure_ends_all_handles_of_the_device() {
-    let driver = StandIn::alone();
-    let [failing, bystander] = [0, 0].map(|ordinal| Gpu::cuda(ordinal).unwrap());
-    let mut jobs = [&failing, &bystander].map(|gpu| Job::new(gpu).unwrap());
-    driver.set("launches_before_failure", 0);
-    jobs[0].launch(&failing).unwrap();
-    assert!(failing.synchronise().is_err());
-    assert!(bystander.synchronise().is_err(), "they share a context");
-    let anew = Gpu::cuda(0).unwrap();
-    assert!(jobs[1].launch(&bystander).is_err());
-    drop((failing, bystander, jobs));
-    check_works(&anew);
-    drop(anew);
-    driver.assert_clean();
+    for learns_at_once in [true, false] {
+        let driver = StandIn::alone();
+        let [failing, bystander] = [0, 0].map(|ordinal| Gpu::cuda(ordinal).unwrap());
+        let mut jobs = [&failing, &bystander].map(|gpu| Job::new(gpu).unwrap());
+        driver.set("launches_before_failure", 0);
+        jobs[0].launch(&failing).unwrap();
+        assert!(failing.synchronise().is_err());
+        if learns_at_once {
+            assert!(bystander.synchronise().is_err(), "they share a context");
+        }
+        let anew = Gpu::cuda(0).unwrap();
+        let mut host = anew.host_buffer(4).unwrap();
+        assert_fails(&bystander, &mut jobs[1], &mut host);
+        drop((failing, bystander, jobs));
+        check_works(&anew);
+        drop((host, anew));
+        driver.assert_clean();
+    }
 }
 
 #[test]
