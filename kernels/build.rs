@@ -9,7 +9,7 @@
 )]
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
     for path in ["build.rs", "cuda", "emulate"] {
@@ -60,8 +60,9 @@ fn kernel_name(line: &str) -> Option<&str> {
 }
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+fn root() -> PathBuf {
+    // Asked when the script runs: a target folder may be shared by several copies of the project.
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
 }
 
 #[cfg(any(feature = "cuda", feature = "emulate"))]

@@ -53,8 +53,10 @@ for file in "$kernels"/cuda/*.cu; do
     declarations+="extern const Kernel ${table}[];"$'\n'
     rows+="    {$table, true},"$'\n'
 done
-printf '#include "emulate.h"\nnamespace sconce {\n%sconst KernelTable KERNEL_TABLES[] = {\n%s    {nullptr, false},\n};\n}\n' \
-    "$declarations" "$rows" >"$work/kernel_tables.cpp"
+{
+    printf '#include "emulate.h"\nnamespace sconce {\n%s' "$declarations"
+    printf 'const KernelTable KERNEL_TABLES[] = {\n%s    {nullptr, false},\n};\n}\n' "$rows"
+} >"$work/kernel_tables.cpp"
 
 sources=("$work"/*.cpp "$kernels"/emulate/{context,emulate,machine}.cpp "$kernels"/emulate/driver/*.cpp)
 for index in "${!sources[@]}"; do

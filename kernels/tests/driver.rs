@@ -2,7 +2,7 @@
 //! threads, memory, events, graphs, failures, and that everything is given back.
 //!
 //! Ignored unless asked for, because it needs that library where programs look for the driver's:
-//! `LD_LIBRARY_PATH=$(scripts/stand-in-driver.sh) cargo test -p sconce-kernels --features cuda --test driver -- --ignored`
+//! `LD_LIBRARY_PATH=$(scripts/stand-in-driver.sh)`, and `--test driver -- --ignored`.
 #![cfg(feature = "cuda")]
 #![expect(clippy::unwrap_used, reason = "everything here is a test, its small functions included")]
 
