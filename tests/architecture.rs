@@ -69,8 +69,8 @@ const DOORS: &[Door] = &[
     Door { word: "rusqlite", rooms: &["search"], reason: "the index is the business of `search`" },
     Door { word: "jsonwebtoken", rooms: &["auth"], reason: "tokens are the business of `auth`" },
     Door { word: "candle_core", rooms: &["nn", "checkpoint"], reason: "tensors stay where weights are loaded" },
-    Door { word: "cfg(feature", rooms: &["device"], reason: "features are chosen in `device` and in kernels" },
-    Door { word: "cfg!(feature", rooms: &["device"], reason: "features are chosen in `device` and in kernels" },
+    Door { word: "cfg(feature", rooms: &["device", "provider"], reason: "features are chosen in `device`, `provider` and kernels" },
+    Door { word: "cfg!(feature", rooms: &["device", "provider"], reason: "features are chosen in `device`, `provider` and kernels" },
     Door { word: "unsafe", rooms: &[], reason: "`unsafe` lives in kernels" },
     Door {
         word: "async ",

@@ -9,6 +9,7 @@ use super::text::Filter;
 use crate::domain::{CallId, Event, FinishReason, GenerateError, UpstreamClass, UpstreamError, Usage};
 use crate::egress::{Ask, Egress, EgressError, Method, Streamed, TIMEOUT};
 use crate::wire::event_reader::{Event as Frame, EventReader};
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How large one event of a stream may be.
-const FRAME_BYTES_MAX: usize = 1 << 20;
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How much of a refusal is read.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// For what comes behind the end of the text: counts, and the end of the stream.
@@ -24,11 +25,17 @@ const TAIL_WAIT: Duration = Duration::from_secs(2);
 /// For the end of a body behind its last event, so that the connection can be used again.
 const DRAIN_WAIT: Duration = Duration::from_millis(250);
 
-/// A request, ready to be sent.
+/// A request, ready to be sent but for what a [`Sign`] adds.
 pub struct Request {
     pub url: String,
     pub headers: Vec<(&'static str, String)>,
     pub body: String,
+}
+
+/// Adds what proves who asks, where that is made for each request or expires: a signature, a token with an end.
+pub trait Sign: Send + Sync {
+    /// Waits within the deadline of the job. The error's cause says what to put right, its class who may be asked next.
+    fn sign<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Verdict>>;
 }
 
 /// What one event of a provider's stream says, in no protocol's words.
@@ -65,6 +72,32 @@ pub enum Trouble {
 /// Understands the events of one protocol.
 pub trait Reading: Send {
     fn read(&mut self, frame: &Frame) -> Result<Heard, Trouble>;
+
+    /// How bytes become events: server-sent ones, unless said otherwise.
+    fn cutter(&self) -> Box<dyn Cut> {
+        Box::new(EventReader::new(FRAME_BYTES_MAX))
+    }
+}
+
+/// Cuts a body into events, whatever the borders of its pieces.
+pub trait Cut: Send {
+    /// Appends the events that are complete. Errors for what can be none of this framing's, or is too large for one.
+    fn push(&mut self, bytes: &[u8], events: &mut Vec<Frame>) -> Result<(), Uncut>;
+    /// What stands at the end of the body without the mark of its end.
+    fn finish(&mut self) -> Option<Frame>;
+}
+
+/// Bytes that are no events.
+pub struct Uncut;
+
+impl Cut for EventReader {
+    fn push(&mut self, bytes: &[u8], events: &mut Vec<Frame>) -> Result<(), Uncut> {
+        Self::push(self, bytes, events).map_err(|_| Uncut)
+    }
+
+    fn finish(&mut self) -> Option<Frame> {
+        Self::finish(self)
+    }
 }
 
 /// What an answer is made of.
@@ -75,6 +108,7 @@ pub struct Plan {
     pub deadline: Option<Duration>,
     pub max_tokens: usize,
     pub request: Request,
+    pub sign: Option<Arc<dyn Sign>>,
     pub reading: Box<dyn Reading>,
     pub filter: Filter,
 }
@@ -85,9 +119,9 @@ pub fn stream(plan: Plan) -> BoxStream<'static, Result<Event, GenerateError>> {
     let answer = Answer {
         ends_at: Instant::now() + deadline,
         deadline,
+        frames: plan.reading.cutter(),
         plan,
         phase: Phase::Asking,
-        frames: EventReader::new(FRAME_BYTES_MAX),
         ready: VecDeque::new(),
         is_started: false,
         counts: Counts::default(),
@@ -126,7 +160,7 @@ struct Answer {
     ends_at: Instant,
     deadline: Duration,
     phase: Phase,
-    frames: EventReader,
+    frames: Box<dyn Cut>,
     ready: VecDeque<Result<Event, GenerateError>>,
     is_started: bool,
     counts: Counts,
@@ -159,6 +193,10 @@ impl Answer {
     }
 
     async fn ask(&mut self) -> Result<(), Failure> {
+        if let Some(sign) = self.plan.sign.clone() {
+            let signing = timeout_at(self.ends_at, sign.sign(&mut self.plan.request)).await;
+            signing.map_err(|_| Failure::Deadline)??;
+        }
         let Plan { egress, request, remote, .. } = &self.plan;
         let headers: Vec<_> = request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let patience = remote.patience;

@@ -143,6 +143,7 @@ impl Anthropic {
             deadline: job.deadline,
             max_tokens,
             request: Request { url: self.remote.endpoint.url("/messages"), headers: self.headers(), body },
+            sign: None,
             reading: Box::new(StreamEvents),
             filter: Filter::new(repeated, &job.stop.stop),
         })

@@ -103,6 +103,7 @@ impl OpenAiCompatible {
                 headers: self.headers(),
                 body: Value::Object(body).to_string(),
             },
+            sign: None,
             reading: Box::new(Chunks),
             filter: Filter::new(repeated, &stops),
         })
