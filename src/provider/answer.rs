@@ -400,7 +400,7 @@ async fn refusal(mut body: Streamed) -> Failure {
     };
     // What was said until then has to do.
     drop(timeout(TIMEOUT, reading).await);
-    let complaint = Box::new(Complaint::parse(&bytes));
+    let complaint = Box::new(Complaint::parse(&bytes).of_kind(body.header("x-amzn-errortype")));
     let status = match (body.status, complaint.status) {
         (200, Some(status)) => status,
         (status, _) => status,

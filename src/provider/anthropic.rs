@@ -6,11 +6,12 @@
 
 use super::answer::{Counts, Finish, Heard, Plan, REFUSED, Reading, Request, Trouble, stream};
 use super::complaint::Complaint;
+use super::conversation::{Conversation, Turn, alternate};
 use super::endpoint::Remote;
 use super::failure::{GAVE_UP, TOOL_NOT_OFFERED};
 use super::openai::decimal;
-use super::text::{Filter, Repeated};
-use crate::domain::{Chat, Event, FinishReason, Generate, GenerateError, Job, Prompt, Role, SamplingParams};
+use super::text::Filter;
+use crate::domain::{Event, FinishReason, Generate, GenerateError, Job, Prompt, SamplingParams};
 use crate::egress::Egress;
 use crate::wire::anthropic::{Delta, Message, MessagesRequest, StreamEvent, Usage, VERSION};
 use crate::wire::event_reader::Event as Frame;
@@ -42,13 +43,6 @@ pub struct Anthropic {
     remote: Arc<Remote>,
     sampling: AnthropicSampling,
     has_answer_prefix: bool,
-}
-
-/// A conversation in the API's form.
-struct Conversation {
-    system: String,
-    messages: Vec<Message>,
-    repeated: Repeated,
 }
 
 /// The parameters that are sent.
@@ -115,7 +109,8 @@ impl Anthropic {
         if job.sampling.temperature > 1.0 && self.sampling != AnthropicSampling::None {
             return Err(self.not_offered("temperatures above 1"));
         }
-        let Conversation { system, messages, repeated } = self.phrase(chat)?;
+        let Conversation { system, turns, repeated } = alternate(chat, self.has_answer_prefix, &self.remote.name)?;
+        let messages: Vec<_> = turns.into_iter().map(|Turn { role, text }| Message { role, content: text }).collect();
         let left_out = self.leaves_out(&job.sampling);
         if !left_out.is_empty() {
             tracing::info!(provider = %self.remote.name, call = %job.id, ?left_out, "a provider does not know all parameters");
@@ -155,51 +150,6 @@ impl Anthropic {
         fixed.into_iter().chain(key).collect()
     }
 
-    /// System messages go to the top, wherever they stood; neighbours of one role become one message, and empty ones,
-    /// which are refused over there, none.
-    fn phrase(&self, chat: &Chat) -> Result<Conversation, GenerateError> {
-        let mut system = String::new();
-        let mut messages: Vec<Message> = Vec::new();
-        for message in &chat.messages {
-            let role = match message.role {
-                Role::System => {
-                    join(&mut system, &message.content);
-                    continue;
-                }
-                Role::User => "user",
-                Role::Assistant => "assistant",
-                Role::Tool => return Err(self.not_offered("messages of tools")),
-            };
-            match messages.last_mut().filter(|last| last.role == role) {
-                Some(last) => join(&mut last.content, &message.content),
-                None if message.content.trim().is_empty() => {}
-                None => messages.push(Message { role, content: message.content.clone() }),
-            }
-        }
-        let Some(first) = messages.first() else { return Err(GenerateError::PromptEmpty) };
-        if first.role == "assistant" {
-            return Err(self.not_offered("conversations that an assistant begins"));
-        }
-        // A last assistant message would be gone on from, which only a prefix asks for.
-        let ends_with_assistant = messages.last().is_some_and(|last| last.role == "assistant");
-        if chat.answer_prefix.is_empty() && !ends_with_assistant {
-            return Ok(Conversation { system, messages, repeated: Repeated::Nothing });
-        }
-        if ends_with_assistant {
-            return Err(self.not_offered("conversations that an assistant ends"));
-        }
-        if !self.has_answer_prefix {
-            return Err(self.not_offered("answers that begin as they are told"));
-        }
-        // An assistant's last message must not end with blanks: they are awaited at the beginning of the answer.
-        let sent = chat.answer_prefix.trim_end();
-        if !sent.is_empty() {
-            messages.push(Message { role: "assistant", content: sent.to_owned() });
-        }
-        let repeated = Repeated::Blanks(chat.answer_prefix[sent.len()..].to_owned());
-        Ok(Conversation { system, messages, repeated })
-    }
-
     fn not_offered(&self, what: &'static str) -> GenerateError {
         GenerateError::NotOffered { provider: self.remote.name.to_string(), what }
     }
@@ -212,14 +162,6 @@ impl Generate for Anthropic {
             Err(error) => once(std::future::ready(Err(error))).boxed(),
         }
     }
-}
-
-/// With an empty line in between.
-fn join(text: &mut String, more: &str) {
-    if !text.is_empty() && !more.is_empty() {
-        text.push_str("\n\n");
-    }
-    text.push_str(more);
 }
 
 /// Reads the events of a streamed message.

@@ -6,7 +6,7 @@ use serde_json::Value;
 /// An error object. Texts are the provider's.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Complaint {
-    /// `type` or `__type`.
+    /// `type` or `__type`, or what a header says.
     pub kind: String,
     /// `code`, where it is a word.
     pub code: String,
@@ -36,7 +36,9 @@ impl Complaint {
         let count = |name: &str| error.get(name).and_then(Value::as_u64).and_then(|count| count.try_into().ok());
         let inner = error.get("innererror").map(|inner| text(inner, "code")).filter(|code| !code.is_empty());
         let detail = error.get("details").map(|details| text(details, "error_code"));
-        let (kind, code) = (text(error, "type"), text(error, "code"));
+        let either = |one, other| [text(error, one), text(error, other)].into_iter().find(|text| !text.is_empty());
+        let kind = bare(&either("type", "__type").unwrap_or_default()).to_owned();
+        let code = text(error, "code");
         let number = error.get("code").and_then(Value::as_u64).and_then(|code| code.try_into().ok());
         let status = number.or_else(|| code.parse().ok()).or_else(|| status_of(&kind));
         Self {
@@ -44,10 +46,19 @@ impl Complaint {
             kind,
             code,
             detail: inner.or(detail).unwrap_or_default(),
-            message: text(error, "message"),
+            message: either("message", "Message").unwrap_or_default(),
             prompt_tokens: count("n_prompt_tokens"),
             context_tokens: count("n_ctx"),
         }
+    }
+
+    /// With the kind that AWS names outside the body, in the header `x-amzn-errortype` or in the head of a frame.
+    pub fn of_kind(mut self, said: Option<&str>) -> Self {
+        if let Some(said) = said {
+            self.kind = bare(said).to_owned();
+            self.status = self.status.or_else(|| status_of(&self.kind));
+        }
+        self
     }
 
     /// Whether one of the codes is this one.
@@ -71,22 +82,30 @@ impl Complaint {
     }
 }
 
+/// AWS puts a namespace before a kind, or an address behind it.
+fn bare(kind: &str) -> &str {
+    let kind = kind.split(':').next().unwrap_or(kind);
+    kind.rsplit('#').next().unwrap_or(kind).trim()
+}
+
 fn is_word(text: &str, chars_max: usize) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     !text.is_empty() && text.len() <= chars_max && text.bytes().all(is_part)
 }
 
-/// The statuses of types that come without one, in the middle of a stream (Anthropic's and OpenAI's).
+/// The statuses of types that come without one, in the middle of a stream (Anthropic's, OpenAI's and Bedrock's).
 fn status_of(kind: &str) -> Option<u16> {
     let status = match kind {
-        "invalid_request_error" | "BadRequestError" => 400,
+        "invalid_request_error" | "BadRequestError" | "validationException" => 400,
         "authentication_error" => 401,
         "billing_error" | "insufficient_quota" => 402,
         "permission_error" => 403,
         "not_found_error" | "NotFoundError" => 404,
         "request_too_large" => 413,
-        "rate_limit_error" | "rate_limit_exceeded" | "tokens" | "requests" => 429,
-        "api_error" | "server_error" | "InternalServerError" => 500,
+        "modelStreamErrorException" => 424,
+        "rate_limit_error" | "rate_limit_exceeded" | "tokens" | "requests" | "throttlingException" => 429,
+        "api_error" | "server_error" | "InternalServerError" | "internalServerException" => 500,
+        "serviceUnavailableException" => 503,
         "timeout_error" => 504,
         "overloaded_error" => 529,
         _ => return None,
@@ -125,6 +144,18 @@ mod tests {
             "content_filter ResponsibleAIPolicyViolation",
         );
         check(r#"{"error": {"code": 99999, "message": "odd"}}"#, None, "odd");
+        check(r#"{"__type": "com.amazon.coral.service#SlowException", "Message": "no"}"#, None, "SlowException no");
+    }
+
+    #[test]
+    fn kinds_outside_the_body_are_read() {
+        let check = |said: Option<&str>, kind: &str, status: Option<u16>| {
+            let complaint = Complaint::parse(br#"{"message": "no", "type": "other"}"#).of_kind(said);
+            assert_eq!((complaint.kind.as_str(), complaint.status, complaint.message.as_str()), (kind, status, "no"));
+        };
+        check(None, "other", None);
+        check(Some("ValidationException:http://internal.amazon.com/coral/"), "ValidationException", None);
+        check(Some("throttlingException"), "throttlingException", Some(429));
     }
 
     #[test]

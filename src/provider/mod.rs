@@ -8,6 +8,7 @@
 mod answer;
 mod anthropic;
 mod complaint;
+mod conversation;
 mod endpoint;
 mod failure;
 mod habits;
