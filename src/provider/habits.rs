@@ -13,7 +13,7 @@ pub enum Kind {
     Ollama,
     Mistral,
     Fireworks,
-    /// The v1 API, where the model is the name of the deployment.
+    /// Azure OpenAI: the v1 API, where the model is the name of a deployment, or the address of a deployment.
     Azure,
     BedrockMantle,
 }
@@ -22,6 +22,8 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Habits {
     pub key_header: KeyHeader,
+    /// Whether its addresses may be those of deployments (Azure), which name the model and a version of the API.
+    pub has_deployments: bool,
     pub max_tokens: &'static str,
     pub top_k: Option<&'static str>,
     pub min_p: Option<&'static str>,
@@ -64,6 +66,7 @@ pub enum AnswerPrefix {
 impl Habits {
     const OPENAI: Self = Self {
         key_header: KeyHeader::Bearer,
+        has_deployments: false,
         max_tokens: "max_tokens",
         top_k: None,
         min_p: None,
@@ -111,6 +114,7 @@ impl Habits {
             },
             Kind::Azure => Self {
                 key_header: KeyHeader::ApiKey,
+                has_deployments: true,
                 max_tokens: "max_completion_tokens",
                 has_completions: false,
                 ..Self::OPENAI

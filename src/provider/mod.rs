@@ -7,8 +7,10 @@
 
 mod answer;
 mod anthropic;
+mod azure;
 mod complaint;
 mod conversation;
+mod credentials;
 mod endpoint;
 mod failure;
 mod habits;
@@ -18,6 +20,10 @@ mod retry_after;
 mod text;
 
 pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
+pub use credentials::{
+    Bearer, Clock, CredentialError, Entra, EntraIdentity, FixedToken, ServiceAccountKey, application_default, entra,
+    service_account,
+};
 pub use endpoint::{Endpoint, Key, Patience, Remote};
 pub use habits::{AnswerPrefix, Habits, KeyHeader, Kind};
 pub use infill::{InfillForm, InfillPart, InfillTemplate};

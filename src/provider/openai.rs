@@ -1,4 +1,4 @@
-//! Servers of OpenAI's API: vLLM, SGLang, llama.cpp, NIM, Ollama, Mistral, Fireworks, Azure (v1), Bedrock Mantle and
+//! Servers of OpenAI's API: vLLM, SGLang, llama.cpp, NIM, Ollama, Mistral, Fireworks, Azure, Bedrock Mantle and
 //! others (platform.openai.com/docs/api-reference).
 //!
 //! What a job says and a server does not know: parameters that only colour the draw (`top_k`, `min_p`, the penalties, a
@@ -6,6 +6,7 @@
 //! prefix, biases, probabilities, token ids) is refused with [`GenerateError::NotOffered`].
 
 use super::answer::{Counts, Finish, Heard, Plan, REFUSED, Reading, Request, Trouble, stream};
+use super::azure;
 use super::complaint::Complaint;
 use super::endpoint::Remote;
 use super::failure::{GAVE_UP, TOOL_NOT_OFFERED};
@@ -49,7 +50,10 @@ struct Phrased {
 
 impl OpenAiCompatible {
     pub fn new(egress: Egress, settings: OpenAiSettings) -> Self {
-        let OpenAiSettings { remote, habits, infill, extra } = settings;
+        let OpenAiSettings { mut remote, mut habits, infill, extra } = settings;
+        if habits.has_deployments {
+            (remote.endpoint, habits) = azure::settle(&remote.endpoint, &remote.model, habits);
+        }
         Self { egress, remote: Arc::new(remote), habits, infill, extra }
     }
 
@@ -103,7 +107,7 @@ impl OpenAiCompatible {
                 headers: self.headers(),
                 body: Value::Object(body).to_string(),
             },
-            sign: None,
+            sign: self.remote.endpoint.sign(),
             reading: Box::new(Chunks),
             filter: Filter::new(repeated, &stops),
         })

@@ -2,6 +2,7 @@
 //! and what every kind of failure becomes.
 
 mod anthropic;
+mod azure;
 mod bodies;
 mod faults;
 mod server;

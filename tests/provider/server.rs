@@ -50,6 +50,20 @@ pub struct Server {
 impl Server {
     /// Every connection plays the same.
     pub async fn playing(plays: Vec<Play>) -> Self {
+        Self::scripted(vec![plays]).await
+    }
+
+    /// A stream of `body`, which each connection cuts in two at another byte: before the first, …, behind the last.
+    pub async fn cutting(body: &str) -> Self {
+        let script = |cut| {
+            let (head, tail) = body.as_bytes().split_at(cut);
+            [stream_head(), head.to_vec(), tail.to_vec()].map(Play::Send).to_vec()
+        };
+        Self::scripted((0..=body.len()).map(script).collect()).await
+    }
+
+    /// Connections play the scripts in turn, and then the first again.
+    async fn scripted(scripts: Vec<Vec<Play>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -58,7 +72,8 @@ impl Server {
         let kept = asked.clone();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((socket, _)) = listener.accept().await {
+            for plays in scripts.iter().cycle() {
+                let Ok((socket, _)) = listener.accept().await else { return };
                 connections.spawn(play(socket, plays.clone(), kept.clone(), notice.clone()));
             }
         });
