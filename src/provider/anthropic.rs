@@ -9,6 +9,7 @@ use super::complaint::Complaint;
 use super::conversation::{Conversation, Turn, alternate};
 use super::endpoint::Remote;
 use super::failure::{GAVE_UP, TOOL_NOT_OFFERED};
+use super::gemini::with_extra;
 use super::openai::decimal;
 use super::text::Filter;
 use crate::domain::{Event, FinishReason, Generate, GenerateError, Job, Prompt, SamplingParams};
@@ -17,7 +18,11 @@ use crate::wire::anthropic::{Delta, Message, MessagesRequest, StreamEvent, Usage
 use crate::wire::event_reader::Event as Frame;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream::once};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
+
+/// Takes the place of the header on Vertex AI, in the body.
+const VERTEX_VERSION: &str = "vertex-2023-10-16";
 
 #[derive(Clone, Debug)]
 pub struct AnthropicSettings {
@@ -43,6 +48,15 @@ pub struct Anthropic {
     remote: Arc<Remote>,
     sampling: AnthropicSampling,
     has_answer_prefix: bool,
+    server: Server,
+}
+
+/// Who serves the API.
+enum Server {
+    /// Anthropic itself.
+    Anthropic,
+    /// Google, at an address that names the model, with fields of the operator's own.
+    Vertex { extra: Map<String, Value> },
 }
 
 /// The parameters that are sent.
@@ -56,7 +70,12 @@ struct Sent {
 impl Anthropic {
     pub fn new(egress: Egress, settings: AnthropicSettings) -> Self {
         let AnthropicSettings { remote, sampling, has_answer_prefix } = settings;
-        Self { egress, remote: Arc::new(remote), sampling, has_answer_prefix }
+        Self { egress, remote: Arc::new(remote), sampling, has_answer_prefix, server: Server::Anthropic }
+    }
+
+    /// The same API as Vertex AI serves it. The endpoint is the whole address.
+    pub(super) fn on_vertex(egress: Egress, settings: AnthropicSettings, extra: Map<String, Value>) -> Self {
+        Self { server: Server::Vertex { extra }, ..Self::new(egress, settings) }
     }
 
     /// The parameters of a job that the API or the model does not know and that are not sent.
@@ -130,28 +149,50 @@ impl Anthropic {
             stop_sequences: job.stop.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty()).collect(),
             stream: true,
         };
-        let body = serde_json::to_string(&body).expect("a request holds only strings, finite numbers and lists");
+        let body = serde_json::to_value(&body).expect("a request holds only strings, finite numbers and lists");
         Ok(Plan {
             egress: self.egress.clone(),
             remote: self.remote.clone(),
             id: job.id,
             deadline: job.deadline,
             max_tokens,
-            request: Request { url: self.remote.endpoint.url("/messages"), headers: self.headers(), body },
-            sign: None,
+            request: Request {
+                url: self.remote.endpoint.url("/messages"),
+                headers: self.headers(),
+                body: self.server.body(body).to_string(),
+            },
+            sign: self.remote.endpoint.sign(),
             reading: Box::new(StreamEvents),
             filter: Filter::new(repeated, &job.stop.stop),
         })
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
-        let fixed = [("accept", "text/event-stream".to_owned()), ("anthropic-version", VERSION.to_owned())];
-        let key = self.remote.endpoint.key().map(|key| ("x-api-key", key.to_owned()));
-        fixed.into_iter().chain(key).collect()
+        let accept = ("accept", "text/event-stream".to_owned());
+        let key = self.remote.endpoint.key();
+        match self.server {
+            Server::Anthropic => {
+                let key = key.map(|key| ("x-api-key", key.to_owned()));
+                [accept, ("anthropic-version", VERSION.to_owned())].into_iter().chain(key).collect()
+            }
+            Server::Vertex { .. } => {
+                let key = key.map(|key| ("authorization", format!("Bearer {key}")));
+                [accept].into_iter().chain(key).collect()
+            }
+        }
     }
 
     fn not_offered(&self, what: &'static str) -> GenerateError {
         GenerateError::NotOffered { provider: self.remote.name.to_string(), what }
+    }
+}
+
+impl Server {
+    fn body(&self, mut body: Value) -> Value {
+        let (Self::Vertex { extra }, Value::Object(fields)) = (self, &mut body) else { return body };
+        fields.remove("model");
+        fields.insert("anthropic_version".to_owned(), json!(VERTEX_VERSION));
+        with_extra(body, extra)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 /// An error object. Texts are the provider's.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Complaint {
-    /// `type` or `__type`, or what a header says.
+    /// `type`, `__type` or Google's `status`, or what a header says.
     pub kind: String,
     /// `code`, where it is a word.
     pub code: String,
@@ -28,6 +28,8 @@ impl Complaint {
 
     /// From an error object, or from a body with one in it.
     pub fn read(body: &Value) -> Self {
+        // Google wraps it in a list where a stream was asked for.
+        let body = body.get(0).unwrap_or(body);
         let error = body.get("error").filter(|error| !error.is_null()).unwrap_or(body);
         if let Some(message) = error.as_str() {
             return Self { message: message.to_owned(), ..Self::default() };
@@ -37,7 +39,9 @@ impl Complaint {
         let inner = error.get("innererror").map(|inner| text(inner, "code")).filter(|code| !code.is_empty());
         let detail = error.get("details").map(|details| text(details, "error_code"));
         let either = |one, other| [text(error, one), text(error, other)].into_iter().find(|text| !text.is_empty());
-        let kind = bare(&either("type", "__type").unwrap_or_default()).to_owned();
+        // Google's `status` is a word.
+        let kind = either("type", "__type").unwrap_or_else(|| text(error, "status"));
+        let kind = bare(&kind).to_owned();
         let code = text(error, "code");
         let number = error.get("code").and_then(Value::as_u64).and_then(|code| code.try_into().ok());
         let status = number.or_else(|| code.parse().ok()).or_else(|| status_of(&kind));
@@ -144,6 +148,10 @@ mod tests {
             "content_filter ResponsibleAIPolicyViolation",
         );
         check(r#"{"error": {"code": 99999, "message": "odd"}}"#, None, "odd");
+        let exhausted =
+            r#"{"error": {"code": 429, "message": "slower", "status": "RESOURCE_EXHAUSTED", "details": []}}"#;
+        check(exhausted, Some(429), "RESOURCE_EXHAUSTED slower");
+        check(&format!("[{exhausted}]"), Some(429), "RESOURCE_EXHAUSTED slower");
         check(r#"{"__type": "com.amazon.coral.service#SlowException", "Message": "no"}"#, None, "SlowException no");
     }
 

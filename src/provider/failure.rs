@@ -82,7 +82,8 @@ pub fn in_the_middle(verdict: Verdict) -> Verdict {
 
 fn is_policy(complaint: &Complaint) -> bool {
     let codes = ["content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"];
-    codes.iter().any(|code| complaint.is(code)) || complaint.message.contains("content filtering policy")
+    let phrases = ["content filtering policy", "blocked by Model Armor"];
+    codes.iter().any(|code| complaint.is(code)) || phrases.iter().any(|phrase| complaint.message.contains(phrase))
 }
 
 /// A limit that no wait of this month lifts, though it comes with the status of one that a wait does.
@@ -94,7 +95,13 @@ fn is_spent(complaint: &Complaint) -> bool {
 
 fn is_too_long(complaint: &Complaint) -> bool {
     let codes = ["context_length_exceeded", "exceed_context_size_error", "string_above_max_length"];
-    let phrases = ["maximum context length", "prompt is too long", "exceed context limit", "context window"];
+    let phrases = [
+        "maximum context length",
+        "prompt is too long",
+        "exceed context limit",
+        "context window",
+        "exceeds the maximum number of tokens allowed",
+    ];
     codes.iter().any(|code| complaint.is(code)) || phrases.iter().any(|phrase| complaint.message.contains(phrase))
 }
 
@@ -115,6 +122,10 @@ pub fn lengths(complaint: &Complaint) -> Option<(usize, usize)> {
     };
     // Anthropic: `prompt is too long: 210000 tokens > 200000 maximum`.
     if let (Some(prompt), Some(context)) = (behind("prompt is too long: "), behind(" tokens > ")) {
+        return Some((prompt, context));
+    }
+    // Google: `The input token count (25270) exceeds the maximum number of tokens allowed (4000).`
+    if let (Some(prompt), Some(context)) = (behind("input token count ("), behind("number of tokens allowed (")) {
         return Some((prompt, context));
     }
     // OpenAI and vLLM, whose wording of the second number changed twice.
@@ -178,6 +189,8 @@ mod tests {
         check(&said(&format!("{context} However, your request has 5000 input tokens.")), Some((5000, 4096)));
         check(&said(&format!("{context} However, your messages resulted in 5001 tokens.")), Some((5001, 4096)));
         check(r#"{"error": {"n_prompt_tokens": 900, "n_ctx": 512}}"#, Some((900, 512)));
+        let google = "The input token count (25270) exceeds the maximum number of tokens allowed (4000).";
+        check(&said(google), Some((25_270, 4000)));
         check(&said(context), None);
         check(&said("99999999999999999999999 input tokens, maximum context length is 5"), None);
         check("", None);

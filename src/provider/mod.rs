@@ -13,11 +13,13 @@ mod conversation;
 mod credentials;
 mod endpoint;
 mod failure;
+mod gemini;
 mod habits;
 mod infill;
 mod openai;
 mod retry_after;
 mod text;
+mod vertex;
 
 pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
 pub use credentials::{
@@ -28,3 +30,4 @@ pub use endpoint::{Endpoint, Key, Patience, Remote};
 pub use habits::{AnswerPrefix, Habits, KeyHeader, Kind};
 pub use infill::{InfillForm, InfillPart, InfillTemplate};
 pub use openai::{OpenAiCompatible, OpenAiSettings};
+pub use vertex::{Vertex, VertexFamily, VertexSettings};

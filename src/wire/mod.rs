@@ -4,6 +4,7 @@
 
 pub mod anthropic;
 pub mod event_reader;
+pub mod gemini;
 pub mod gitlab;
 pub mod json;
 pub mod openai;

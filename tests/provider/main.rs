@@ -7,6 +7,7 @@ mod bodies;
 mod faults;
 mod server;
 mod streams;
+mod vertex;
 
 use futures::StreamExt as _;
 use sconce::domain::{
