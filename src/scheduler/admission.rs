@@ -64,6 +64,10 @@ impl Scheduler {
         if let (Class::Completion, Some(session)) = (sequence.class, &sequence.session) {
             self.sessions.insert(session.clone(), id);
         }
+        if sequence.class == Class::Completion {
+            self.num_completions += 1;
+            self.pace.note_completion(now_us);
+        }
         self.waiting.insert(&sequence);
         self.sequences.insert(id, sequence);
         Ok(Admission { id, superseded })
@@ -165,6 +169,7 @@ impl Scheduler {
         sequence.blocks = table;
         if sequence.cached_tokens.is_none() {
             sequence.cached_tokens = Some(sequence.scheduled);
+            sequence.served_from_us = self.pace.served_us();
             self.totals.prompt_tokens += sequence.prompt_len as u64;
             self.totals.cached_tokens += sequence.scheduled as u64;
         }

@@ -2,13 +2,19 @@
 
 use super::block_manager::{Computed, Tail};
 use super::sequence::{Phase, Sequence};
+use super::step_times::Work;
 use super::{BlockId, Outcome, Sampled, Scheduler, SequenceId, StepId};
-use crate::domain::FinishReason;
+use crate::domain::{Class, FinishReason};
 
 /// A step that was submitted and not yet collected.
 pub(super) struct Flight {
     pub id: StepId,
     pub chunks: Vec<FlightChunk>,
+    pub work: Work,
+    /// Without chats' prompts.
+    pub own_work: Work,
+    /// A completion waited or ran when it was planned.
+    pub has_completion: bool,
     /// Sources of its copies.
     pub pins: Vec<BlockId>,
 }
@@ -36,6 +42,14 @@ impl FlightChunk {
 }
 
 impl Scheduler {
+    /// The oldest step in flight kept the device busy for so long. To be said before it is committed; what nobody says is
+    /// not learned from.
+    pub fn note_time(&mut self, step: StepId, micros: u64) {
+        let flight = self.in_flight.front().expect("a step in flight was timed");
+        assert_eq!(flight.id, step, "steps end in order of submission");
+        self.pace.learn(flight.work, flight.own_work, flight.has_completion, micros);
+    }
+
     /// Takes the tokens of the oldest step in flight, in the order of its chunks: of each sampled row one, up to and
     /// with the first of a chunk that is not what the draft says. None of a chunk whose row could not be sampled: its
     /// sequence is to be cancelled. Tokens of sequences that have ended meanwhile are dropped.
@@ -126,6 +140,9 @@ impl Scheduler {
         };
         if let Some(reason) = reason {
             outcomes.push(Outcome::Finished { sequence: id, reason });
+            if sequence.class == Class::Completion {
+                self.pace.learn_completion(sequence.served_from_us);
+            }
             self.end(id);
         }
     }

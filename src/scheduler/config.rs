@@ -20,8 +20,8 @@ pub struct SchedulerConfig {
     pub context_tokens: usize,
     /// Steps that may be in flight besides the one being scheduled. 0: every step is committed before the next.
     pub depth: usize,
-    /// Share of a step's tokens, and of the slots, that chat keeps when completions could fill them all. Range 0..=1.
-    /// Rounded up to one block of tokens and one slot.
+    /// Share of a step's tokens, of its time, and of the slots, that chat keeps when completions could fill them all.
+    /// Range 0..=1. Rounded up to one block of tokens and one slot; where times are known, to one token.
     pub chat_share: f32,
     /// A chat that has waited this long in all is promoted: it competes as a completion, due since that moment.
     pub promote_after_us: u64,

@@ -2,6 +2,7 @@
 
 use super::sequence::Phase;
 use super::{BlockId, Scheduler, Step};
+use crate::domain::Class;
 use std::collections::HashSet;
 
 impl Scheduler {
@@ -30,11 +31,12 @@ impl Scheduler {
         assert!(slots.into_iter().eq(0..self.config.running_max as u32), "every slot is free or held once");
         assert!(self.running.is_sorted(), "the running list is sorted");
         assert_eq!(self.deadlines.len(), self.sequences.values().filter(|sequence| sequence.is_live()).count());
-        let mut num_promoted = 0;
+        let (mut num_promoted, mut num_completions) = (0, 0);
         for sequence in self.sequences.values() {
             let in_flight = self.in_flight.iter().flat_map(|flight| &flight.chunks);
             assert_eq!(sequence.in_flight, in_flight.filter(|chunk| chunk.sequence == sequence.id).count());
             num_promoted += usize::from(sequence.is_live() && sequence.promoted_at_us.is_some());
+            num_completions += usize::from(sequence.is_live() && sequence.class == Class::Completion);
             let is_listed = self.running.binary_search(&sequence.priority()).is_ok();
             assert_eq!(is_listed, sequence.phase == Phase::Running);
             let is_leaving = matches!(sequence.phase, Phase::Draining | Phase::Ended) && sequence.in_flight > 0;
@@ -42,7 +44,7 @@ impl Scheduler {
             assert!(sequence.computed <= sequence.tokens.len() && sequence.computed <= sequence.scheduled);
             assert!(sequence.phase != Phase::Waiting || sequence.blocks.is_empty() && sequence.slot.is_none());
         }
-        assert_eq!(self.num_promoted, num_promoted);
+        assert_eq!((self.num_promoted, self.num_completions), (num_promoted, num_completions));
     }
 
     /// Panics if a step just scheduled breaks a limit, or writes where somebody else reads or may look up.

@@ -9,6 +9,8 @@
 //!   before the last one is committed: a decode row then says [`Input::PreviousSample`].
 //! - [`Scheduler::schedule_with`] asks a [`Drafter`] for guesses at what decoding sequences say next. They are computed
 //!   behind the token they follow, and count as far as the device samples the same; nothing of a wrong one is kept.
+//! - [`Scheduler::note_time`] says how long a step took. While somebody completes code, chats' prompts are computed in
+//!   pieces sized by what steps were measured to take, so that no completion waits long for one.
 //! - [`Scheduler::reset`] forgets everything that a device held which failed as a whole.
 //! - Whatever a step in flight may read or write (blocks, sources of copies, slots) stays held until that step was
 //!   committed or failed, whatever happens to the sequence meanwhile.
@@ -26,6 +28,7 @@ mod block_manager;
 mod commit;
 mod config;
 mod draft;
+mod pace;
 mod prefix_cache;
 mod queue;
 mod reset;
@@ -33,6 +36,7 @@ mod retention;
 mod schedule;
 mod sequence;
 mod step;
+mod step_times;
 
 #[cfg(test)]
 mod fake;
@@ -49,9 +53,10 @@ pub use draft::{DraftRequest, Drafter, NoDrafts};
 pub use sequence::NewSequence;
 pub use step::{BlockCopy, BlockId, Chunk, Input, Outcome, Sampled, SequenceId, SlotIndex, Step, StepId};
 
-use crate::domain::SessionKey;
+use crate::domain::{Class, SessionKey};
 use block_manager::{BlockManager, Computed, Tail};
 use commit::Flight;
+use pace::Pace;
 use queue::WaitingQueue;
 use schedule::Plan;
 use sequence::{Phase, Priority, Sequence, SequenceMap};
@@ -78,6 +83,9 @@ pub struct Scheduler {
     slots: Vec<SlotIndex>,
     /// Live chats that count as completions.
     num_promoted: usize,
+    /// Live ones.
+    num_completions: usize,
+    pace: Pace,
     in_flight: VecDeque<Flight>,
     plan: Plan,
     next_sequence: u64,
@@ -139,6 +147,8 @@ impl Scheduler {
             blocks: BlockManager::new(config.num_blocks, config.block_tokens),
             slots: reset::all_slots(config.running_max),
             num_promoted: 0,
+            num_completions: 0,
+            pace: Pace::default(),
             in_flight: VecDeque::new(),
             plan: Plan::default(),
             next_sequence: 0,
@@ -231,6 +241,7 @@ impl Scheduler {
         let was_leaving = sequence.phase == Phase::Draining;
         sequence.phase = Phase::Ended;
         self.num_promoted -= usize::from(sequence.promoted_at_us.is_some());
+        self.num_completions -= usize::from(sequence.class == Class::Completion);
         self.deadlines.remove(&(sequence.deadline_us, id));
         if let Some(session) = &sequence.session
             && self.sessions.get(session) == Some(&id)

@@ -2,8 +2,11 @@
 
 use super::admission::Start;
 use super::commit::{Flight, FlightChunk};
+use super::pace::{Company, Terms};
 use super::sequence::{Phase, Priority, Rank, Sequence, Want};
+use super::step_times::Work;
 use super::{BlockCopy, Chunk, Drafter, Input, NoDrafts, Scheduler, SequenceId, Step, StepId};
+use crate::domain::Class;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
@@ -16,6 +19,8 @@ pub(super) struct Plan {
     pub drafts: Vec<Vec<u32>>,
     /// Running, with known tokens to compute.
     prefills: Vec<Prefill>,
+    /// Prompt tokens of chats, promoted or not, that the step has time for.
+    pub chat_tokens_max: usize,
     /// Running, with known tokens that no committed step has computed yet.
     pub prefilling: Vec<Priority>,
     /// Copy of the running list to walk while it changes.
@@ -25,6 +30,7 @@ pub(super) struct Plan {
 #[derive(Clone, Copy)]
 struct Prefill {
     priority: Priority,
+    is_chat: bool,
     /// Tokens it would compute in this step if it were alone.
     tokens: usize,
 }
@@ -32,7 +38,12 @@ struct Prefill {
 impl Plan {
     /// Tokens to compute in all, without drafts and before the budget cuts prefills.
     pub fn tokens(&self) -> usize {
-        self.decodes.len() + self.demand(Rank::Completion) + self.demand(Rank::Chat)
+        self.decodes.len() + self.demand_of(false) + self.demand_of(true).min(self.chat_tokens_max)
+    }
+
+    /// Of chats, promoted or not, or of completions.
+    fn demand_of(&self, is_chat: bool) -> usize {
+        self.prefills.iter().filter(|prefill| prefill.is_chat == is_chat).map(|prefill| prefill.tokens).sum()
     }
 
     fn demand(&self, rank: Rank) -> usize {
@@ -63,6 +74,8 @@ impl Scheduler {
         plan.decodes.retain(|id| self.sequences[id].is_running());
         plan.prefills.retain(|prefill| self.sequences[&prefill.priority.id].is_running());
         self.start_waiting(&mut plan, Rank::Chat, now_us);
+        let company = self.pace.look_around(self.num_completions, now_us);
+        plan.chat_tokens_max = self.chat_tokens_in_time(&plan, company);
         self.plan_drafts(&mut plan, drafter);
         let step = self.submit(&mut plan);
         self.plan = plan;
@@ -102,7 +115,8 @@ impl Scheduler {
             match sequence.want() {
                 Want::Nothing => {}
                 Want::Prefill(tokens) => {
-                    plan.prefills.push(Prefill { priority, tokens: tokens.min(self.config.prefill_chunk_max) });
+                    let tokens = tokens.min(self.config.prefill_chunk_max);
+                    plan.prefills.push(Prefill { priority, is_chat: sequence.class == Class::Chat, tokens });
                 }
                 Want::Decode => {
                     let has_room = sequence.scheduled < sequence.blocks.len() * self.config.block_tokens;
@@ -138,27 +152,73 @@ impl Scheduler {
     /// Lets waiting sequences of a rank start, in order, as long as the step has tokens left for them.
     fn start_waiting(&mut self, plan: &mut Plan, rank: Rank, now_us: u64) {
         let budget = self.config.step_tokens_max - plan.decodes.len();
-        let reserve = match rank {
-            Rank::Completion => 0,
-            Rank::Chat => self.config.chat_tokens().min(budget),
-        };
-        let mut demand = plan.demand(rank);
-        let before = if rank == Rank::Chat { plan.demand(Rank::Completion) } else { 0 };
+        let chats_reserve = self.config.chat_tokens().min(budget);
+        let (mut completions_demand, mut chats_demand) = (plan.demand_of(false), plan.demand_of(true));
         let mut after = None;
-        while before + demand < budget || demand < reserve {
-            let Some(priority) = self.waiting.next(rank, after) else { break };
+        while let Some(priority) = self.waiting.next(rank, after) {
             after = Some(priority);
+            let is_chat = self.sequences[&priority.id].class == Class::Chat;
+            // What promoted chats ask for keeps no completion from starting: they may wait for time.
+            let has_tokens = if is_chat {
+                completions_demand + chats_demand < budget || chats_demand < chats_reserve
+            } else {
+                completions_demand < budget
+            };
+            if !has_tokens && is_chat && rank == Rank::Completion {
+                continue;
+            }
+            if !has_tokens {
+                break;
+            }
             match self.start(priority, plan, now_us) {
                 Start::Held => {}
                 Start::NoRoom => break,
                 Start::Started(left) => {
                     let tokens = left.min(self.config.prefill_chunk_max);
-                    demand += tokens;
-                    plan.prefills.push(Prefill { priority, tokens });
+                    let demand = if is_chat { &mut chats_demand } else { &mut completions_demand };
+                    *demand += tokens;
+                    plan.prefills.push(Prefill { priority, is_chat, tokens });
                     plan.prefilling.push(priority);
                 }
             }
         }
+    }
+
+    /// Prompt tokens of chats that the step may have beside what it computes for others, so that nobody waits long for it.
+    /// At least one, so that every chat goes on.
+    fn chat_tokens_in_time(&mut self, plan: &Plan, company: Company) -> usize {
+        if company == Company::Nobody || plan.prefills.iter().all(|prefill| !prefill.is_chat) {
+            return usize::MAX;
+        }
+        let start = |id: &SequenceId| self.sequences[id].scheduled;
+        let mut own = Work::default();
+        for id in &plan.decodes {
+            own.add(Work::decode(start(id), 1));
+        }
+        let mut left = self.config.step_tokens_max - plan.decodes.len();
+        for prefill in plan.prefills.iter().filter(|prefill| !prefill.is_chat) {
+            let tokens = prefill.tokens.min(left);
+            left -= tokens;
+            own.add(Work::prefill(start(&prefill.priority.id), tokens));
+        }
+        let terms = Terms { chat_share: self.config.chat_share.into(), steps_waited: self.config.depth + 1 };
+        let Some(mut left_us) = self.pace.chat_us(company, own, terms) else { return usize::MAX };
+        let times = &mut self.pace.times;
+        // What is far larger than anything measured is not believed to be fast.
+        let mut left = times.prefill_tokens_max().max(self.config.block_tokens);
+        let mut room = 0;
+        for prefill in plan.prefills.iter().filter(|prefill| prefill.is_chat) {
+            let start = start(&prefill.priority.id);
+            let asked = prefill.tokens.min(left);
+            let tokens = times.prefill_in(start, asked, left_us);
+            room += tokens;
+            if tokens < asked || tokens == left {
+                break;
+            }
+            left -= tokens;
+            left_us -= times.prefill_us(start, tokens);
+        }
+        room.max(1)
     }
 
     /// Turns the plan into chunks under the token budget.
@@ -171,14 +231,17 @@ impl Scheduler {
             builder.push(sequence, 1, draft, self.config.block_tokens);
         }
         // At most half, so that neither class waits for the other: a prefill of each finds at least two tokens left.
-        let reserve = plan.demand(Rank::Chat).min(self.config.chat_tokens()).min(left / 2);
+        let reserve = plan.demand(Rank::Chat).min(self.config.chat_tokens()).min(left / 2).min(plan.chat_tokens_max);
+        let mut chat_left = plan.chat_tokens_max;
         for (rank, kept) in [(Rank::Completion, reserve), (Rank::Chat, 0)] {
             for prefill in plan.prefills.iter().filter(|prefill| prefill.priority.rank == rank) {
-                let tokens = prefill.tokens.min(left - kept);
+                let in_time = if prefill.is_chat { chat_left } else { usize::MAX };
+                let tokens = prefill.tokens.min(left - kept).min(in_time);
                 if tokens == 0 {
-                    break;
+                    continue;
                 }
                 left -= tokens;
+                chat_left -= if prefill.is_chat { tokens } else { 0 };
                 let sequence = self.sequences.get_mut(&prefill.priority.id).expect("a running sequence is known");
                 builder.push(sequence, tokens, Vec::new(), self.config.block_tokens);
             }
@@ -189,7 +252,9 @@ impl Scheduler {
         let id = StepId(self.next_step);
         self.next_step += 1;
         let pins = builder.copies.iter().map(|copy| copy.from).collect();
-        self.in_flight.push_back(Flight { id, chunks: builder.flights, pins });
+        let StepBuilder { flights: chunks, work, own_work, .. } = builder;
+        let has_completion = self.num_completions > 0;
+        self.in_flight.push_back(Flight { id, chunks, work, own_work, has_completion, pins });
         Some(Step { id, copies: builder.copies, chunks: builder.chunks })
     }
 }
@@ -199,6 +264,9 @@ struct StepBuilder {
     copies: Vec<BlockCopy>,
     chunks: Vec<Chunk>,
     flights: Vec<FlightChunk>,
+    work: Work,
+    /// Without chats' prompts.
+    own_work: Work,
 }
 
 impl StepBuilder {
@@ -219,6 +287,12 @@ impl StepBuilder {
         };
         let sampled_rows = if known_end >= known { 1 + draft.len() } else { 0 };
         let end = known_end + draft.len();
+        let is_decode = sampled_rows == end - start;
+        let work = if is_decode { Work::decode(start, sampled_rows) } else { Work::prefill(start, end - start) };
+        self.work.add(work);
+        if is_decode || sequence.class == Class::Completion {
+            self.own_work.add(work);
+        }
         self.copies.extend(sequence.copy.take());
         self.chunks.push(Chunk {
             sequence: sequence.id,

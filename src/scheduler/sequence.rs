@@ -119,6 +119,8 @@ pub(super) struct Sequence {
     pub chain: Chain,
     /// Prompt tokens found in the prefix cache when it first ran; `None` before.
     pub cached_tokens: Option<usize>,
+    /// Reading of [`super::pace::Pace::served_us`] when it first ran.
+    pub served_from_us: f64,
 }
 
 impl Sequence {
@@ -149,6 +151,7 @@ impl Sequence {
             in_flight: 0,
             chain: Chain::default(),
             cached_tokens: None,
+            served_from_us: 0.0,
         }
     }
 

@@ -161,6 +161,9 @@ impl World {
             return;
         }
         let (step, sampled) = self.device.compute();
+        if self.random.one_in(2) {
+            self.scheduler.note_time(step.id, self.random.next() % 200_000);
+        }
         let outcomes = self.scheduler.commit(step.id, &sampled);
         let sampling = step.chunks.iter().filter(|chunk| chunk.sampled_rows > 0).count();
         self.accepted += (sampled.len() - sampling) as u64;

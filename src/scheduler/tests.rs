@@ -1,7 +1,10 @@
 //! Single decisions of the scheduler, each shown on the smallest case. `simulation` covers how they play together.
 
 mod ahead;
+mod cancels;
 mod drafts;
+mod load;
+mod pace;
 mod reset;
 mod retention;
 
