@@ -103,7 +103,7 @@ async fn measure(lane: Arc<dyn Generate>, is_stream: bool, rounds: usize) -> Dur
 }
 
 async fn serve(lane: Arc<dyn Generate>, serving: &mut JoinSet<()>) -> SocketAddr {
-    let routes = Routes::new(vec![Lane { info: model("m"), aliases: Vec::new(), lane }]).expect("one name");
+    let routes = Routes::new(vec![Lane::local(model("m"), Vec::new(), lane)]).expect("one name");
     let health = Health::new(Readiness::Ready);
     let state = AppState::new(routes, gate(Auth::Disabled), health.clone(), CallLimits::default(), &Registry::new());
     let app = app(state.expect("a new registry"));

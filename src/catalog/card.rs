@@ -10,6 +10,8 @@ pub struct Card {
     pub name: String,
     pub description: String,
     pub recognition: Recognition,
+    /// Patterns with `*` of the names that other servers give to the family, whose vocabulary cannot be looked at.
+    pub remote_names: Vec<String>,
     pub infill: Option<InfillCard>,
     pub chat: ChatCard,
     pub sampling: SamplingHints,
@@ -77,6 +79,8 @@ struct CardFile {
     description: String,
     #[serde(rename = "match", default)]
     recognition: Recognition,
+    #[serde(default)]
+    remote_names: Vec<String>,
     infill: Option<InfillFile>,
     #[serde(default)]
     chat: ChatCard,
@@ -110,6 +114,7 @@ impl Card {
             name: card.name,
             description: card.description,
             recognition: card.recognition,
+            remote_names: card.remote_names,
             infill,
             chat: card.chat,
             sampling: card.sampling,

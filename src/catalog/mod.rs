@@ -10,6 +10,7 @@ mod tests;
 
 pub use card::{Card, ChatCard, InfillCard, Part, Recognition, SamplingHints};
 
+use card::fits_pattern;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +95,13 @@ impl Catalog {
     /// All cards in the order of their names.
     pub fn cards(&self) -> impl Iterator<Item = &Card> {
         self.cards.values()
+    }
+
+    /// The card of a model that another server serves under this name; the first in the order of their names.
+    #[must_use]
+    pub fn served_as(&self, model: &str) -> Option<&Card> {
+        let fits = |card: &&Card| card.remote_names.iter().any(|pattern| fits_pattern(pattern, model));
+        self.cards.values().find(fits)
     }
 
     /// The most specific card whose conditions the model meets: a named one before one known by its tokens, more

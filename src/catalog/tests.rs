@@ -28,6 +28,21 @@ fn embedded_cards_are_valid_and_all_listed() {
 }
 
 #[test]
+fn models_of_other_servers_are_known_by_their_names() {
+    let catalog = Catalog::load(None).unwrap();
+    for (name, card) in [
+        ("Qwen/Qwen2.5-Coder-7B-Instruct", Some("qwen2.5-coder")),
+        ("accounts/fireworks/models/qwen2.5-coder-7b", Some("qwen2.5-coder")),
+        ("codestral-2501", Some("codestral")),
+        ("CodeLlama-13b-hf", Some("codellama")),
+        ("gpt-4o", None),
+        ("sconce", None),
+    ] {
+        assert_eq!(catalog.served_as(name).map(|card| card.name.as_str()), card, "{name}");
+    }
+}
+
+#[test]
 fn the_most_specific_card_wins() {
     let catalog = Catalog::load(None).unwrap();
     let recognised = |names: &[&str], architecture: &str, tokens: &[&str]| {

@@ -88,6 +88,9 @@ impl CliError {
                 | ServeError::Key { .. }
                 | ServeError::Keys(_)
                 | ServeError::Routes(_)
+                | ServeError::Route { .. }
+                | ServeError::NoSuchLane { .. }
+                | ServeError::NoInfillCard { .. }
                 | ServeError::OwnKeys(_)
                 | ServeError::GitlabAuth(_)
                 | ServeError::Egress(_)

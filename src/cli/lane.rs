@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::output;
 use super::{quiet_config, resolve};
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, EMBEDDED_NAME};
 use crate::device::Device;
 use crate::domain::{Event, GenerateError, Job, Usage};
 use crate::engine::Engine;
@@ -35,7 +35,7 @@ pub fn load(engine: &EngineArgs, model: Option<&str>) -> Result<Engine, CliError
 }
 
 fn is_configured(engine: &EngineArgs, model: &str) -> bool {
-    model == serve::EMBEDDED_NAME
+    model == EMBEDDED_NAME
         || resolve(engine, &[]).config.is_ok_and(|config| config.models.iter().any(|known| known.name == model))
 }
 
@@ -72,7 +72,7 @@ pub async fn ask(engine: &Engine, job: Job, is_terminal: bool) -> Result<Answer,
     let mut answer = Answer { text: String::new(), usage: Usage::default() };
     while let Some(event) = events.next().await {
         match event? {
-            Event::Started { .. } => {}
+            Event::Taken(_) | Event::Started { .. } => {}
             Event::Text { text, .. } => {
                 output::print(&if is_terminal { output::without_controls(&text) } else { text.clone() })?;
                 answer.text.push_str(&text);

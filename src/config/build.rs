@@ -1,10 +1,14 @@
 //! Layers to [`Config`]: every key is read here once, with its range, and what only shows in combination is checked.
 
-use super::build_gateway;
 use super::gitlab_env::Notice;
 use super::problem::Problem;
 use super::reader::Reader;
-use super::{Auth, Catalog, Config, Engine, Environment, Limits, Log, LogFormat, Metrics, Model, Quantise, Server};
+use super::{
+    Auth, Catalog, Config, EMBEDDED_NAME, Engine, Environment, Limits, Log, LogFormat, Metrics, Model, Quantise,
+    RoutedModel, Server,
+};
+use super::{build_gateway, build_routing};
+use crate::domain::LaneName;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -23,8 +27,8 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<N
     let auth = Auth { keys: reader.secrets("auth.keys"), keys_file: reader.path("auth.keys_file") };
     let engine = engine(reader);
     let limits = limits(reader);
-    let models = models(reader, &engine);
-    let catalog = catalog(reader, &models);
+    let Models { loaded: models, routed: routed_models } = models(reader, &engine);
+    let catalog = catalog(reader, &models, &routed_models);
     let log = log(reader, environment);
     let gitlab = build_gateway::gitlab(reader);
     let features = build_gateway::features(reader);
@@ -32,7 +36,9 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<N
     let access = build_gateway::access(reader);
     let tls = build_gateway::tls(reader);
     let egress = build_gateway::egress(reader, &gitlab);
-    build_gateway::check_names(reader, &models, &catalog);
+    let providers = build_routing::providers(reader);
+    let routes = build_routing::routes(reader);
+    build_gateway::check_names(reader, &models, &routed_models, &catalog);
     if !server.listen.ip().to_canonical().is_loopback() {
         let listen = server.listen;
         if !auth.is_configured() && gitlab.url.is_none() {
@@ -41,7 +47,7 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<N
         }
         build_gateway::refuse_bypass(reader, &gitlab.bypass, listen);
     }
-    Config {
+    let config = Config {
         server,
         metrics,
         auth,
@@ -49,7 +55,10 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<N
         limits,
         models,
         catalog,
+        routed_models,
+        providers,
         features,
+        routes,
         gitlab,
         state,
         access,
@@ -57,7 +66,15 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<N
         egress,
         log,
         notices,
-    }
+    };
+    build_routing::check(reader, &config);
+    config
+}
+
+/// What is written below `models`.
+struct Models {
+    loaded: Vec<Model>,
+    routed: Vec<RoutedModel>,
 }
 
 fn server(reader: &mut Reader<'_>) -> Server {
@@ -137,11 +154,11 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     }
 }
 
-fn models(reader: &mut Reader<'_>, engine: &Engine) -> Vec<Model> {
-    let mut models = Vec::new();
-    for name in reader.model_names() {
+fn models(reader: &mut Reader<'_>, engine: &Engine) -> Models {
+    let mut models = Models { loaded: Vec::new(), routed: Vec::new() };
+    for name in reader.names_below("models") {
         if !is_model_name(&name) {
-            let origin = reader.model_origin(&name);
+            let origin = reader.origin_below("models", &name);
             reader.problem(Problem::ModelName { origin, name });
             continue;
         }
@@ -154,11 +171,22 @@ fn models(reader: &mut Reader<'_>, engine: &Engine) -> Vec<Model> {
             reader.is_set(&key("kv_memory")).then(|| reader.size_or_auto(&key("kv_memory"), MIB..=16 * TIB));
         let card = reader.text(&key("card"));
         let aliases = names(reader, &key("aliases"));
-        let Some(path) = path else {
-            reader.problem(Problem::ModelWithoutPath { name });
-            continue;
+        let path = match (path, reader.is_set(&key("lanes"))) {
+            (Some(path), false) => path,
+            (None, true) => {
+                models.routed.push(build_routing::routed_model(reader, &name, aliases));
+                continue;
+            }
+            (Some(_), true) => {
+                reader.problem(Problem::ModelTwice { name });
+                continue;
+            }
+            (None, false) => {
+                reader.problem(Problem::ModelWithoutPath { name });
+                continue;
+            }
         };
-        models.push(Model {
+        models.loaded.push(Model {
             path,
             quantise: quantise.unwrap_or(engine.quantise),
             context_tokens: context.or(engine.context_tokens_max),
@@ -171,11 +199,14 @@ fn models(reader: &mut Reader<'_>, engine: &Engine) -> Vec<Model> {
     models
 }
 
-fn catalog(reader: &mut Reader<'_>, models: &[Model]) -> Catalog {
+fn catalog(reader: &mut Reader<'_>, models: &[Model], routed: &[RoutedModel]) -> Catalog {
     let choices = [("auto", None), ("on", Some(true)), ("off", Some(false))];
     let embedded = reader.choice("catalog.embedded", &choices);
-    let is_embedded_served = embedded.unwrap_or(reader.model_names().is_empty());
-    if !is_embedded_served && models.is_empty() && reader.model_names().is_empty() {
+    // A lane that leads to the built-in model asks for it.
+    let is_local = |lane: &LaneName| !lane.is_remote() && lane.model() == EMBEDDED_NAME;
+    let is_routed_to = build_routing::lanes(reader, routed).iter().any(is_local);
+    let is_embedded_served = embedded.unwrap_or(reader.names_below("models").is_empty() || is_routed_to);
+    if !is_embedded_served && models.is_empty() && reader.names_below("models").is_empty() {
         reader.problem(Problem::NoModel);
     }
     let embedded_aliases = names(reader, "catalog.embedded_aliases");

@@ -1,9 +1,12 @@
 //! Layers to the settings of the gateway, and what only shows in combination.
 
 use super::build::{CONTEXT_TOKENS_MAX, count_nonzero};
+use super::build_routing;
 use super::problem::Problem;
 use super::reader::Reader;
-use super::{Access, Bypass, Catalog, Egress, EgressMode, Gitlab, Model, ProxyUrl, Secret, State, Tls, TlsFiles};
+use super::{
+    Access, Bypass, Catalog, Egress, EgressMode, Gitlab, Model, ProxyUrl, RoutedModel, Secret, State, Tls, TlsFiles,
+};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -96,6 +99,7 @@ pub fn egress(reader: &mut Reader<'_>, gitlab: &Gitlab) -> Egress {
         https_proxy: proxy("egress.https_proxy"),
         http_proxy: proxy("egress.http_proxy"),
         no_proxy: reader.text("egress.no_proxy"),
+        request_endpoints: build_routing::request_endpoints(reader),
     }
 }
 
@@ -114,9 +118,11 @@ pub fn refuse_bypass(reader: &mut Reader<'_>, bypass: &Bypass, listen: SocketAdd
 }
 
 /// A name leads to one model.
-pub fn check_names(reader: &mut Reader<'_>, models: &[Model], catalog: &Catalog) {
-    let mut owners: BTreeMap<&str, String> = models.iter().map(|model| (&*model.name, model.name.clone())).collect();
-    let of_models = models.iter().flat_map(|model| model.aliases.iter().map(|alias| (alias, model.name.clone())));
+pub fn check_names(reader: &mut Reader<'_>, models: &[Model], routed: &[RoutedModel], catalog: &Catalog) {
+    let loaded = models.iter().map(|model| (&model.name, &model.aliases));
+    let all: Vec<_> = loaded.chain(routed.iter().map(|model| (&model.name, &model.aliases))).collect();
+    let mut owners: BTreeMap<&str, String> = all.iter().map(|(name, _)| (name.as_str(), (*name).clone())).collect();
+    let of_models = all.iter().flat_map(|(name, aliases)| aliases.iter().map(|alias| (alias, (*name).clone())));
     let embedded = "the built-in model".to_owned();
     let of_embedded = catalog.embedded_aliases.iter().map(|alias| (alias, embedded.clone()));
     for (alias, owner) in of_models.chain(of_embedded) {
@@ -127,16 +133,18 @@ pub fn check_names(reader: &mut Reader<'_>, models: &[Model], catalog: &Catalog)
 }
 
 /// An address of a server without a slash at the end. Credentials in it would end up in logs, so they are refused.
-fn url(reader: &mut Reader<'_>, key: &str) -> Option<String> {
-    let parse = |text: &str| {
-        let url = url::Url::parse(text).ok().filter(|_| text.len() <= URL_BYTES_MAX)?;
-        let is_bare = url.query().is_none() && url.fragment().is_none();
-        let is_anonymous = url.username().is_empty() && url.password().is_none();
-        let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
-        (is_bare && is_anonymous && is_web).then(|| text.trim_end_matches('/').to_owned())
-    };
+pub fn url(reader: &mut Reader<'_>, key: &str) -> Option<String> {
     let expected = "an http or https address without user name and query, such as https://gitlab.example.com";
-    reader.parsed(key, expected, parse, String::clone)
+    reader.parsed(key, expected, bare_address, String::clone)
+}
+
+/// An http or https address without user name, query and the slash at its end.
+pub fn bare_address(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok().filter(|_| text.len() <= URL_BYTES_MAX)?;
+    let is_bare = url.query().is_none() && url.fragment().is_none();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
+    (is_bare && is_anonymous && is_web).then(|| text.trim_end_matches('/').to_owned())
 }
 
 fn network(text: &str) -> Option<IpNet> {
@@ -157,7 +165,7 @@ fn pem(reader: &mut Reader<'_>, key: &str) -> Option<Secret> {
 }
 
 /// What `key` says, or what the file says that `key` with `_file` names.
-fn secret(reader: &mut Reader<'_>, key: &str) -> Option<Secret> {
+pub fn secret(reader: &mut Reader<'_>, key: &str) -> Option<Secret> {
     let file_key = format!("{key}_file");
     let given = reader.parsed(key, "text", |text| Some(Secret::new(text)), |_| "(hidden)".to_owned());
     let path = reader.path(&file_key);

@@ -77,6 +77,8 @@ pub struct Egress {
     pub http_proxy: Option<ProxyUrl>,
     /// Hosts, domains and networks, with commas.
     pub no_proxy: Option<String>,
+    /// Addresses of model servers that GitLab's calls may name; without a slash at the end.
+    pub request_endpoints: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,6 +80,7 @@ pub const KEYS: &[Key] = &[
     key("tls.key_file", "", "private key (PEM) of that certificate"),
     key("tls.extra_ca_files", "", "certificate authorities (PEM) trusted besides the system's"),
     key("egress.mode", "configured", "configured: only the hosts named here; airgap: only gitlab.url"),
+    key("egress.request_endpoints", "", "addresses of model servers that GitLab may name in its calls"),
     key("egress.https_proxy", "", "proxy for https addresses, such as http://proxy:3128"),
     key("egress.http_proxy", "", "proxy for http addresses"),
     key("egress.no_proxy", "", "hosts and networks reached without a proxy"),
@@ -89,7 +90,7 @@ pub const KEYS: &[Key] = &[
     key("log.honour_instance_verbose", "true", "log them for a GitLab that asks for verbose AI logs"),
 ];
 
-/// Keys below `models.NAME`. An empty default follows the engine's setting.
+/// Keys below `models.NAME`. An empty default follows the engine's setting. A model has a path, or lanes.
 pub const MODEL_KEYS: &[Key] = &[
     key("path", "", "GGUF file, or folder with config.json and safetensors"),
     key("quantise", "", "what weights become while loading: none, q8_0 (CPU), fp8 or int4 (GPU)"),
@@ -97,7 +98,55 @@ pub const MODEL_KEYS: &[Key] = &[
     key("kv_memory", "", "memory for keys and values"),
     key("card", "", "name of the card that describes it"),
     key("aliases", "", "further names it answers to"),
+    key("lanes", "", LANES),
+    key("remote", "", REMOTE),
+    key("leave_after_ms", "", LEAVE),
+    key("hedge_after_ms", "", HEDGE),
+    key("longer_elsewhere", "", LONGER),
 ];
+
+const LANES: &str = "who is asked, one after the other: local:NAME, PROVIDER:MODEL";
+const REMOTE: &str = "whether work may leave this machine: never, on_failure, always";
+const LEAVE: &str = "silence after which the next lane is asked instead; auto is half of the time left";
+const HEDGE: &str = "silence after which the next lane is asked as well; the first to speak answers";
+const LONGER: &str = "a later lane holds more: what is too long goes there";
+
+/// Keys below `routes.FEATURE`.
+pub const ROUTE_KEYS: &[Key] = &[
+    key("lanes", "", LANES),
+    key("remote", "", REMOTE),
+    key("leave_after_ms", "", LEAVE),
+    key("hedge_after_ms", "", HEDGE),
+    key("longer_elsewhere", "", LONGER),
+];
+
+/// Keys below `providers.NAME`.
+pub const PROVIDER_KEYS: &[Key] = &[
+    key("kind", "", "what is spoken there, such as openai, vllm, anthropic"),
+    key("url", "", "address of its API, with /v1 where it has one"),
+    key("api_key", "", "its key"),
+    key("api_key_file", "", "file that holds its key"),
+    key("max_tokens", "", "longest answer where a call leaves it open"),
+    key("context_tokens", "", "what its models hold, prompt and answer together"),
+    key("infill", "", "how it completes code: auto, none, suffix, fim, or a model card"),
+    key("head_timeout_s", "", "seconds until its answer begins"),
+    key("idle_timeout_s", "", "seconds of silence in an answer"),
+    key("by_identifier", "", "answer for models that GitLab names by this provider: bedrock/ID, azure/ID and so on"),
+    key("failures_max", "", "failures in a row after which it is left alone for a while"),
+];
+
+/// Sections whose keys stand one level deeper, below a name.
+pub const NESTED: &[(&str, &[Key])] = &[("models", MODEL_KEYS), ("providers", PROVIDER_KEYS), ("routes", ROUTE_KEYS)];
+
+/// The keys below the names of `section`.
+pub fn nested(section: &str) -> Option<&'static [Key]> {
+    NESTED.iter().find(|(known, _)| *known == section).map(|(_, keys)| *keys)
+}
+
+/// Whether `name` may stand between a section and its keys: routes are for GitLab's features.
+pub fn may_be_named(section: &str, name: &str) -> bool {
+    !name.is_empty() && (section != "routes" || FEATURES.contains(&name))
+}
 
 /// Keys below `features`: GitLab's names of the features a model can be chosen for, and what is chosen for the rest.
 pub const FEATURES: &[&str] = &[
@@ -134,11 +183,22 @@ pub const SECRETS: &[&str] = &[
     "egress.http_proxy",
 ];
 
+/// Last parts of keys below a name whose values are never shown.
+pub const NESTED_SECRETS: &[&str] = &["api_key", "client_secret", "secret_access_key", "session_token"];
+
+/// Whether the value of `key` is never shown.
+pub fn is_secret(key: &str) -> bool {
+    let is_below_a_name = key.split('.').next().is_some_and(|section| nested(section).is_some());
+    let last = key.rsplit('.').next().unwrap_or(key);
+    SECRETS.contains(&key) || (is_below_a_name && NESTED_SECRETS.contains(&last))
+}
+
 /// Whether there is such a key, a model's or a feature's included.
 pub fn is_known(path: &[String]) -> bool {
     match path {
-        [section, model, name] if section == "models" => {
-            !model.is_empty() && MODEL_KEYS.iter().any(|key| key.name == name)
+        [section, between, name] if nested(section).is_some() => {
+            let keys = nested(section).unwrap_or_default();
+            may_be_named(section, between) && keys.iter().any(|key| key.name == name)
         }
         [section, feature] if section == "features" => FEATURES.contains(&feature.as_str()),
         _ => KEYS.iter().any(|key| key.name == path.join(".")),
@@ -152,8 +212,9 @@ pub fn meaning(key: &str) -> &'static str {
     }
     let name = key.rsplit('.').next().unwrap_or(key);
     let in_section = KEYS.iter().find(|known| known.name == key);
-    let of_model = || MODEL_KEYS.iter().find(|known| key.starts_with("models.") && known.name == name);
-    in_section.or_else(of_model).map_or("", |known| known.meaning)
+    let section = key.split('.').next().unwrap_or(key);
+    let below_a_name = || nested(section)?.iter().find(|known| known.name == name);
+    in_section.or_else(below_a_name).map_or("", |known| known.meaning)
 }
 
 /// The known name most like `name`, unless nothing is close.
@@ -167,6 +228,10 @@ pub fn suggest<'known>(name: &str, known: impl IntoIterator<Item = &'known str>)
 pub fn suggest_key(name: &str) -> Option<String> {
     if let Some(feature) = name.strip_prefix("features.") {
         return suggest(feature, FEATURES.iter().copied()).map(|feature| format!("features.{feature}"));
+    }
+    if let Some((feature, key)) = name.strip_prefix("routes.").and_then(|rest| rest.rsplit_once('.')) {
+        let feature = suggest(feature, FEATURES.iter().copied())?;
+        return suggest(key, ROUTE_KEYS.iter().map(|key| key.name)).map(|key| format!("routes.{feature}.{key}"));
     }
     let names = || KEYS.iter().map(|key| key.name);
     let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
@@ -206,6 +271,7 @@ mod tests {
             ("threads", Some("engine.threads")),
             ("features.code_completion", Some("features.code_completions")),
             ("gitlab.bypass_extrenal", Some("gitlab.bypass_external")),
+            ("routes.code_completion.lanes", Some("routes.code_completions.lanes")),
             ("nothing.of.the.kind", None),
         ] {
             assert_eq!(suggest_key(written).as_deref(), meant, "{written}");

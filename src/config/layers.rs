@@ -2,7 +2,7 @@
 //! remembers which of them it came from. Unknown keys are found here, where their origin is still at hand.
 
 use super::gitlab_env::{self, Notice};
-use super::keys::{KEYS, MODEL_KEYS, is_known, suggest, suggest_key};
+use super::keys::{KEYS, NESTED, is_known, may_be_named, nested, suggest, suggest_key};
 use super::problem::Problem;
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
@@ -160,7 +160,7 @@ fn file_layer(path: PathBuf, problems: &mut Vec<Problem>) -> Layer {
     let name = format!("file {}", path.display());
     for (section, value) in &dict {
         match value {
-            Value::Dict(_, entries) if section == "models" => check_models(&name, entries, problems),
+            Value::Dict(_, entries) if nested(section).is_some() => check_nested(&name, section, entries, problems),
             Value::Dict(_, entries) => check_section(&name, section, entries, problems),
             _ => problems.push(unknown(&name, section)),
         }
@@ -187,30 +187,35 @@ fn check_section(origin: &str, section: &str, entries: &Dict, problems: &mut Vec
     }
 }
 
-fn check_models(origin: &str, models: &Dict, problems: &mut Vec<Problem>) {
-    for (model, value) in models {
+fn check_nested(origin: &str, section: &str, names: &Dict, problems: &mut Vec<Problem>) {
+    let keys = nested(section).unwrap_or_default();
+    for (between, value) in names {
         let Value::Dict(_, entries) = value else {
+            let first = keys.first().map_or("", |key| key.name);
             problems.push(Problem::WrongValue {
                 origin: origin.to_owned(),
-                key: format!("models.{model}"),
+                key: format!("{section}.{between}"),
                 found: "a single value".to_owned(),
-                expected: format!("a table: [models.{model}] with `path = \"…\"` below it"),
+                expected: format!("a table: [{section}.{between}] with `{first} = …` below it"),
             });
             continue;
         };
-        for name in entries.keys().filter(|name| !MODEL_KEYS.iter().any(|known| known.name == *name)) {
-            let suggestion = suggest(name, MODEL_KEYS.iter().map(|key| key.name));
-            problems.push(Problem::UnknownKey {
-                origin: origin.to_owned(),
-                key: format!("models.{model}.{name}"),
-                suggestion: suggestion.map(|name| format!("models.{model}.{name}")),
-            });
+        for name in entries.keys() {
+            let key = format!("{section}.{between}.{name}");
+            if !may_be_named(section, between) {
+                problems.push(unknown(origin, &key));
+            } else if !keys.iter().any(|known| known.name == *name) {
+                let suggestion = suggest(name, keys.iter().map(|key| key.name));
+                let suggestion = suggestion.map(|name| format!("{section}.{between}.{name}"));
+                problems.push(Problem::UnknownKey { origin: origin.to_owned(), key, suggestion });
+            }
         }
     }
 }
 
 fn unknown(origin: &str, key: &str) -> Problem {
-    let sections = KEYS.iter().filter_map(|key| key.name.split('.').next()).chain(["models", "features"]);
+    let sections = KEYS.iter().filter_map(|key| key.name.split('.').next()).chain(["features"]);
+    let sections = sections.chain(NESTED.iter().map(|(section, _)| *section));
     let suggestion = suggest_key(key).or_else(|| suggest(key, sections).map(str::to_owned));
     Problem::UnknownKey { origin: origin.to_owned(), key: key.to_owned(), suggestion }
 }
@@ -243,9 +248,9 @@ fn variable_layer(name: &OsString, value: &OsString, problems: &mut Vec<Problem>
 fn suggest_variable(path: &[String]) -> Option<String> {
     let variable = |key: &str| format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"));
     match path {
-        [section, model, name] if section == "models" => {
-            let name = suggest(name, MODEL_KEYS.iter().map(|key| key.name))?;
-            Some(variable(&format!("models.{model}.{name}")))
+        [section, between, name] if nested(section).is_some() && may_be_named(section, between) => {
+            let name = suggest(name, nested(section)?.iter().map(|key| key.name))?;
+            Some(variable(&format!("{section}.{between}.{name}")))
         }
         _ => suggest_key(&path.join(".")).map(|key| variable(&key)),
     }

@@ -8,6 +8,7 @@
 
 mod build;
 mod build_gateway;
+mod build_routing;
 mod gateway;
 mod gitlab_env;
 mod keys;
@@ -15,7 +16,9 @@ mod layers;
 mod problem;
 mod reader;
 mod report;
+mod routing;
 mod size;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -24,13 +27,18 @@ pub use gitlab_env::Notice;
 pub use layers::{Environment, Flag};
 pub use problem::{ConfigError, Problem};
 pub use report::Report;
+pub use routing::{Provider, ProviderInfill, ProviderKind, Route, RoutedModel};
 pub use size::Bytes;
+pub use table::{RouteRow, RouteTable};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// What the model inside the binary is called.
+pub const EMBEDDED_NAME: &str = "sconce";
 
 /// Everything that can be set, checked and ready to be handed out.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +52,15 @@ pub struct Config {
     /// Models read from disk, in the order of their names.
     pub models: Vec<Model>,
     pub catalog: Catalog,
+    /// Models that lead to others, in the order of their names.
+    pub routed_models: Vec<RoutedModel>,
+    /// Servers of somebody else's, in the order of their names.
+    pub providers: Vec<Provider>,
     /// Name of the model that answers a feature of GitLab; `default` is for the features not named.
     pub features: BTreeMap<&'static str, String>,
+    /// Who is asked for a feature of GitLab, and whether it may leave this machine; `default` is for calls that name no
+    /// model.
+    pub routes: BTreeMap<&'static str, Route>,
     pub gitlab: Gitlab,
     pub state: State,
     pub access: Access,
@@ -241,6 +256,7 @@ pub fn resolve(environment: &Environment, file: Option<PathBuf>, flags: &[Flag])
         settings,
         notices: notices.iter().map(Notice::to_string).collect(),
         problems: problems.iter().map(Problem::to_string).collect(),
+        routes: if problems.is_empty() { RouteTable::new(&config) } else { RouteTable::default() },
     };
     let config = if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) };
     Resolution { config, report }

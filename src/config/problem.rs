@@ -1,5 +1,6 @@
 //! What can be wrong with a configuration. Each says the place, what was found and what is allowed.
 
+use crate::route::policy::PolicyError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -39,7 +40,10 @@ pub enum Problem {
     NotUnicode { origin: String },
     #[error("{origin}: `{key}` is {found}, expected {expected}")]
     WrongValue { origin: String, key: String, found: String, expected: String },
-    #[error("model `{name}` has no path: set `path` below [models.{name}] or pass --model {name}=PATH")]
+    #[error(
+        "model `{name}` has no path: set `path` below [models.{name}] or pass --model {name}=PATH; or set `lanes` to \
+         lead it to others"
+    )]
     ModelWithoutPath { name: String },
     #[error(
         "{origin}: `{name}` cannot name a model: up to 128 letters, digits and any of . _ - / : are allowed, beginning with a letter or digit"
@@ -80,6 +84,39 @@ pub enum Problem {
          remove one of them"
     )]
     PortalInAirgap { origin: String },
+    #[error(
+        "`egress.mode` is airgap, which allows calls to `gitlab.url` only, but `{key}` is set ({origin}): remove one of \
+         them"
+    )]
+    RemoteInAirgap { origin: String, key: String },
+    #[error(
+        "{origin}: `{name}` cannot name a provider: up to 64 letters, digits, - and _ are allowed, and not `local`, \
+         which is this machine"
+    )]
+    ProviderName { origin: String, name: String },
+    #[error("provider `{name}` has no kind: set `kind` below [providers.{name}] to one of {kinds}")]
+    ProviderWithoutKind { name: String, kinds: String },
+    #[error(
+        "provider `{name}` has no address: set `url` below [providers.{name}], such as https://models.example.com/v1"
+    )]
+    ProviderWithoutUrl { name: String },
+    #[error("{origin}: `{key}` names {lane}, and there is no such {what}; known: {known}{}", .suggestion.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
+    LaneUnknown {
+        origin: String,
+        key: String,
+        lane: String,
+        what: &'static str,
+        known: String,
+        suggestion: Option<String>,
+    },
+    #[error("{origin}: `{key}`: {reason}")]
+    Route { origin: String, key: String, reason: PolicyError },
+    #[error("[{key}] says nothing: set `lanes`, or `remote` to limit what the model of the call may do")]
+    RouteEmpty { key: String },
+    #[error("{origin}: `features.{feature}` names a model and `routes.{feature}.lanes` names lanes: keep one of them")]
+    FeatureTwice { origin: String, feature: &'static str },
+    #[error("model `{name}` has both a path and lanes: a path is a model to load, lanes lead to others; keep one")]
+    ModelTwice { name: String },
     #[error("the name `{name}` is given to two models: {first} and {second}")]
     NameTwice { name: String, first: String, second: String },
     #[error("{smaller_key} is {smaller}, which exceeds {larger_key} of {larger}")]

@@ -1,7 +1,7 @@
 //! Reads typed values out of the stacked layers. A value that does not fit becomes a problem naming its place, and the
 //! reading goes on, so that everything wrong is told at once.
 
-use super::keys::{FEATURES, MODEL_KEYS, SECRETS, meaning};
+use super::keys::{FEATURES, is_secret, meaning, nested};
 use super::problem::Problem;
 use super::report::Row;
 use super::{Bytes, DeviceChoice, Secret};
@@ -120,15 +120,15 @@ impl<'figment> Reader<'figment> {
         self.find(key).map_or_else(|| "default".to_owned(), |found| found.origin)
     }
 
-    /// The names below `[models]`.
-    pub fn model_names(&self) -> Vec<String> {
-        let models = self.figment.find_value("models").ok();
-        models.as_ref().and_then(Value::as_dict).map_or_else(Vec::new, |models| models.keys().cloned().collect())
+    /// The names below a section whose keys stand one level deeper.
+    pub fn names_below(&self, section: &str) -> Vec<String> {
+        let found = self.figment.find_value(section).ok();
+        found.as_ref().and_then(Value::as_dict).map_or_else(Vec::new, |names| names.keys().cloned().collect())
     }
 
-    /// Where the model `name` is first mentioned.
-    pub fn model_origin(&self, name: &str) -> String {
-        let keys = MODEL_KEYS.iter().map(|key| format!("models.{name}.{}", key.name));
+    /// Where `name` is first mentioned below `section`.
+    pub fn origin_below(&self, section: &str, name: &str) -> String {
+        let keys = nested(section).unwrap_or_default().iter().map(|key| format!("{section}.{name}.{}", key.name));
         keys.filter_map(|key| self.find(&key)).map(|found| found.origin).next().unwrap_or_default()
     }
 
@@ -257,6 +257,11 @@ impl<'figment> Reader<'figment> {
         self.read(key, expected, parse, show).unwrap_or_default()
     }
 
+    /// The items of a list as they are written, without a row in the report; nothing where it is no list.
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        self.find(key).and_then(|found| found.list()).unwrap_or_default()
+    }
+
     /// Paths; those of the file start at its folder.
     pub fn paths(&mut self, key: &str) -> Vec<PathBuf> {
         let parse = |found: &Found| {
@@ -312,7 +317,7 @@ impl<'figment> Reader<'figment> {
         let found = self.find(key)?;
         let meaning = meaning(key);
         let Some(parsed) = parse(&found) else {
-            let shown = if SECRETS.contains(&key) { "something else (hidden)".to_owned() } else { found.shown() };
+            let shown = if is_secret(key) { "something else (hidden)".to_owned() } else { found.shown() };
             self.rows.push(Row { key: key.to_owned(), value: shown.clone(), origin: found.origin.clone(), meaning });
             self.problems.push(Problem::WrongValue {
                 origin: found.origin,
@@ -328,9 +333,9 @@ impl<'figment> Reader<'figment> {
 
     fn find(&self, key: &str) -> Option<Found> {
         let (section, rest) = key.split_once('.')?;
-        // A model's name may hold dots: the last part is the key, all between is the name.
+        // A name may hold dots: the last part is the key, all between is the name.
         let names: Vec<&str> = match (section, rest.rsplit_once('.')) {
-            ("models", Some((model, name))) => vec![model, name],
+            (section, Some((between, name))) if nested(section).is_some() => vec![between, name],
             _ => vec![rest],
         };
         let section = self.figment.find_value(section).ok()?;

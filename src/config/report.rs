@@ -1,6 +1,7 @@
 //! What `check-config` prints: every effective setting, its value, and where it came from. Secrets are masked before
 //! they get here.
 
+use super::table::RouteTable;
 use serde::Serialize;
 use std::fmt;
 
@@ -10,6 +11,8 @@ pub struct Report {
     /// Variables that change nothing here, each with the reason.
     pub notices: Vec<String>,
     pub problems: Vec<String>,
+    /// Empty while there are problems.
+    pub routes: RouteTable,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,6 +41,9 @@ impl fmt::Display for Report {
             let Row { key, origin, meaning, .. } = row;
             let line = format!("{key:key_width$}  {value:value_width$}  {origin:origin_width$}  {meaning}");
             writeln!(formatter, "{}", line.trim_end())?;
+        }
+        if !self.routes.0.is_empty() {
+            write!(formatter, "\n{}", self.routes)?;
         }
         for notice in &self.notices {
             writeln!(formatter, "\nnotice: {notice}")?;

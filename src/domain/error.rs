@@ -1,6 +1,6 @@
 //! Why a job was refused or ended early. `http` alone turns the kind into a status.
 
-use super::UpstreamError;
+use super::{Exhausted, UpstreamError};
 use std::time::Duration;
 
 /// Who is to blame, and whether another lane may be tried.
@@ -77,6 +77,9 @@ pub enum GenerateError {
     /// Boxed, because it is larger than all others together.
     #[error(transparent)]
     Upstream(#[from] Box<UpstreamError>),
+    /// Every lane that may be asked was asked, or left out for a reason.
+    #[error(transparent)]
+    Exhausted(#[from] Box<Exhausted>),
 }
 
 impl GenerateError {
@@ -98,6 +101,7 @@ impl GenerateError {
             Self::EngineDown { .. } => ErrorKind::Unavailable,
             Self::StepFailed { .. } => ErrorKind::Internal,
             Self::Upstream(error) => error.kind(),
+            Self::Exhausted(exhausted) => exhausted.last.kind(),
         }
     }
 
@@ -107,6 +111,7 @@ impl GenerateError {
             Self::QueueFull { retry_after, .. } | Self::DeadlineExceeded { retry_after, .. } => Some(*retry_after),
             Self::EngineDown { retry_after, .. } => *retry_after,
             Self::Upstream(error) => error.retry_after,
+            Self::Exhausted(exhausted) => exhausted.last.retry_after(),
             Self::Starting { .. } | Self::ShuttingDown => Some(Duration::from_secs(5)),
             Self::PromptTooLong { .. }
             | Self::PromptEmpty

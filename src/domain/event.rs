@@ -1,11 +1,15 @@
 //! What a lane says while it answers. A stream of these is the only primitive; a whole answer is a fold over it.
 
+use super::Taken;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One item of an answer's stream. `Started` comes first, exactly one `Finished` comes last; an error replaces whatever
-/// was still to come.
+/// was still to come. Where there was a choice of lanes, `Taken` comes before all.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// Which of several lanes answers. No other lane is asked after it.
+    Taken(Arc<Taken>),
     /// The prompt has been computed and the first token is about to come.
     Started {
         prompt_tokens: usize,

@@ -201,7 +201,7 @@ impl Answer {
             match event.expect("no error") {
                 Event::Text { text: more, .. } => text.push_str(&more),
                 Event::Finished { reason, .. } => finished = Some(reason),
-                Event::Started { .. } => {}
+                Event::Taken(_) | Event::Started { .. } => {}
             }
         }
         (text, finished)

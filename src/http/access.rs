@@ -5,9 +5,10 @@
 
 use super::headers::plain;
 use super::peer::Peer;
+use crate::domain::Taken;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
@@ -36,6 +37,7 @@ struct Line {
     gitlab: Gitlab,
     caller: CallerFacts,
     call: Option<CallFacts>,
+    taken: Option<Arc<Taken>>,
 }
 
 /// What GitLab says of the request, for its administrator.
@@ -65,7 +67,7 @@ pub(super) struct CallFacts {
     pub feature: Option<&'static str>,
     /// Only of models that exist: other names are the caller's text.
     pub model: Option<String>,
-    pub lane: Option<&'static str>,
+    pub lane: Option<String>,
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
     pub completion_tokens: usize,
@@ -104,6 +106,7 @@ impl Access {
             },
             caller: CallerFacts::default(),
             call: None,
+            taken: None,
         })))
     }
 
@@ -119,9 +122,17 @@ impl Access {
         self.line().call = Some(call);
     }
 
-    /// Notes how the answer begins, and follows its body.
-    pub(super) fn follow(self, response: Response) -> (Response, Duration) {
+    /// The lane that answers, where there was a choice.
+    pub(super) fn taken(&self, taken: Arc<Taken>) {
+        self.line().taken = Some(taken);
+    }
+
+    /// Notes how the answer begins, says which lane gives it if that is known by now, and follows its body.
+    pub(super) fn follow(self, mut response: Response) -> (Response, Duration) {
         let mut line = self.line();
+        if let Some(taken) = &line.taken {
+            mark_lane(response.headers_mut(), taken);
+        }
         let elapsed = line.begun.elapsed();
         line.status = Some(response.status().as_u16());
         line.response_start = Some(elapsed);
@@ -131,6 +142,20 @@ impl Access {
 
     fn line(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names the lane that answers and those that were left for it.
+fn mark_lane(headers: &mut HeaderMap, taken: &Taken) {
+    const LANE: HeaderName = HeaderName::from_static("x-sconce-lane");
+    const PASSED: HeaderName = HeaderName::from_static("x-sconce-passed");
+    let passed = taken.passed.iter().map(|passed| format!("{};{}", passed.lane, passed.why.name()));
+    let passed = passed.collect::<Vec<_>>().join(", ");
+    for (name, text) in [(LANE, taken.lane.to_string()), (PASSED, passed)] {
+        // A model's name may be the caller's text: what no header may hold is left out.
+        if let Some(value) = HeaderValue::from_str(&text).ok().filter(|_| !text.is_empty()) {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -147,6 +172,10 @@ impl Drop for Line {
         let _entered = span.entered();
         let call = self.call.take().unwrap_or_default();
         let is_our_fault = self.status.is_some_and(|status| status == StatusCode::INTERNAL_SERVER_ERROR.as_u16());
+        let passed = self.taken.as_ref().filter(|taken| !taken.passed.is_empty());
+        let passed =
+            passed.map(|taken| taken.passed.iter().map(|passed| format!("{};{}", passed.lane, passed.why.name())));
+        let passed = passed.map(|passed| passed.collect::<Vec<_>>().join(", "));
         let notes = (!call.notes.is_empty()).then(|| call.notes.join("; "));
         let has_call = !call.outcome.is_empty();
         let tokens = |number: usize| has_call.then_some(number as u64);
@@ -179,6 +208,7 @@ impl Drop for Line {
                     feature = call.feature,
                     model = call.model,
                     lane = call.lane,
+                    passed,
                     prompt_tokens = tokens(call.prompt_tokens),
                     cached_tokens = tokens(call.cached_tokens),
                     completion_tokens = tokens(call.completion_tokens),

@@ -95,7 +95,7 @@ async fn start(
     drop(body);
     let lane = state.routes().find(&call.model)?;
     let ticket = ticket(caller, options, &call);
-    record.routed(&call.model, ticket.class);
+    record.routed(lane, ticket.class);
     let head = Head::new(&call, &caller.id, (state.unix_time)());
     let ignored = (!call.ignored.is_empty()).then(|| ignored_header(&call.ignored)).transpose()?;
     let choices = Choices::start(&*lane.lane, call.take_jobs(&ticket));

@@ -50,7 +50,7 @@ impl Stream for Choices {
                     this.unfinished -= 1;
                     this.is_finished[choice_index] = true;
                 }
-                Ok(Event::Started { .. } | Event::Text { .. }) => {}
+                Ok(Event::Taken(_) | Event::Started { .. } | Event::Text { .. }) => {}
                 Err(_) => this.give_up(),
             }
             return Poll::Ready(Some((choice_index, said)));

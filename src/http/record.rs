@@ -3,7 +3,8 @@
 
 use super::access::{Access, CallFacts};
 use super::metrics::{CallMetrics, Outcome};
-use crate::domain::{Class, Event};
+use crate::domain::{Class, Event, LaneName};
+use crate::route::Lane;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ pub(super) struct CallRecord {
     started: Option<Instant>,
     /// Texts since the last end of an answer.
     pieces: usize,
+    /// Answers that began without a count of their prompt: most providers count at the end.
+    uncounted_prompts: usize,
     outcome: Outcome,
 }
 
@@ -34,6 +37,7 @@ impl CallRecord {
             begun: Instant::now(),
             started: None,
             pieces: 0,
+            uncounted_prompts: 0,
             outcome: Outcome::Cancelled,
         }
     }
@@ -44,9 +48,10 @@ impl CallRecord {
         self.class = class;
     }
 
-    pub(super) fn routed(&mut self, model: &str, class: Class) {
-        self.facts.model = Some(model.to_owned());
-        self.facts.lane = Some("local");
+    /// Which of several lanes answers is known when it has been heard.
+    pub(super) fn routed(&mut self, lane: &Lane, class: Class) {
+        self.facts.model = Some(lane.info.name.clone());
+        self.facts.lane = lane.policy.is_none().then(|| LaneName::LOCAL.to_owned());
         self.class = class;
     }
 
@@ -58,9 +63,13 @@ impl CallRecord {
     /// Counts the work behind `event`: a prompt that got two answers counts twice, unlike in the answer's usage.
     pub(super) fn hear(&mut self, event: &Event) {
         match event {
+            Event::Taken(taken) => {
+                self.facts.lane = Some(taken.lane.to_string());
+                self.access.taken(taken.clone());
+            }
             Event::Started { prompt_tokens, cached_tokens, queue_wait } => {
-                self.facts.prompt_tokens += prompt_tokens;
-                self.facts.cached_tokens += cached_tokens;
+                self.count_prompt(*prompt_tokens, *cached_tokens);
+                self.uncounted_prompts += usize::from(*prompt_tokens == 0);
                 self.started.get_or_insert_with(Instant::now);
                 self.facts.queue_wait.get_or_insert(*queue_wait);
                 self.facts.prefill.get_or_insert(self.begun.elapsed().saturating_sub(*queue_wait));
@@ -70,10 +79,19 @@ impl CallRecord {
                 self.facts.first_text.get_or_insert_with(|| self.begun.elapsed());
             }
             Event::Finished { usage, .. } => {
+                if let Some(left) = self.uncounted_prompts.checked_sub(1) {
+                    self.uncounted_prompts = left;
+                    self.count_prompt(usage.prompt_tokens, usage.cached_tokens);
+                }
                 self.facts.completion_tokens += usage.completion_tokens;
                 self.pieces = 0;
             }
         }
+    }
+
+    fn count_prompt(&mut self, prompt_tokens: usize, cached_tokens: usize) {
+        self.facts.prompt_tokens += prompt_tokens;
+        self.facts.cached_tokens += cached_tokens;
     }
 
     pub(super) fn finish(&mut self) {

@@ -23,7 +23,7 @@ const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// For what comes behind the end of the text: counts, and the end of the stream.
 const TAIL_WAIT: Duration = Duration::from_secs(2);
 /// For the end of a body behind its last event, so that the connection can be used again.
-const DRAIN_WAIT: Duration = Duration::from_millis(250);
+const DRAIN_WAIT: Duration = Duration::from_millis(50);
 
 /// A request, ready to be sent but for what a [`Sign`] adds.
 pub struct Request {
@@ -171,17 +171,18 @@ struct Answer {
 impl Answer {
     async fn next(&mut self) -> Option<Result<Event, GenerateError>> {
         loop {
+            if let (Phase::Draining(body), Some(Ok(Event::Finished { .. }))) = (&mut self.phase, self.ready.front()) {
+                // Nobody asks a finished answer for more.
+                drop(timeout(DRAIN_WAIT, body.piece()).await);
+                self.phase = Phase::Over;
+            }
             if let Some(said) = self.ready.pop_front() {
                 return Some(said);
             }
             let step = match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Asking => self.ask().await,
                 Phase::Reading(body) => self.hear_more(body).await,
-                Phase::Draining(mut body) => {
-                    drop(timeout(DRAIN_WAIT, body.piece()).await);
-                    return None;
-                }
-                Phase::Over => return None,
+                Phase::Draining(_) | Phase::Over => return None,
             };
             if let Err(failure) = step {
                 // Behind the text that came in the same piece.

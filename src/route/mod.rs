@@ -1,13 +1,17 @@
-//! Picks the lane that answers a call: a model's name leads to exactly one.
+//! Picks the lane that answers a call: a model's name leads to exactly one, which may be a [`Policy`] over several.
 //!
-//! Sees lanes only as `dyn Generate` and has never heard of HTTP or of an engine.
+//! Sees lanes only as `dyn Generate` and has never heard of HTTP, of an engine or of a provider.
 
 mod choice;
+mod outside;
+pub mod policy;
 
-pub use choice::{DEFAULT_FEATURE, FeatureModels, Wanted};
+pub use choice::{DEFAULT_FEATURE, FeatureRoute, FeatureRoutes, Wanted};
+pub use outside::{Named, Outside};
 
 use crate::domain::{ErrorKind, Generate, ModelInfo};
 use choice::how_to_serve;
+use policy::{Policy, RemoteRule};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +22,29 @@ pub struct Lane {
     /// More names of it, for calls of GitLab's.
     pub aliases: Vec<String>,
     pub lane: Arc<dyn Generate>,
+    /// What `lane` is, where it leads to others: a feature may restrict it. A lane without one stays in this process.
+    pub policy: Option<Arc<Policy>>,
+}
+
+impl Lane {
+    /// A lane of this process.
+    pub fn local(info: ModelInfo, aliases: Vec<String>, lane: Arc<dyn Generate>) -> Self {
+        Self { info, aliases, lane, policy: None }
+    }
+
+    pub fn routed(info: ModelInfo, aliases: Vec<String>, policy: Policy) -> Self {
+        let policy = Arc::new(policy);
+        Self { info, aliases, lane: policy.clone(), policy: Some(policy) }
+    }
+
+    /// The same under a stricter rule; `None` if then nobody is left to ask.
+    fn restricted(self, rule: RemoteRule) -> Option<Self> {
+        match &self.policy {
+            None => Some(self),
+            Some(policy) if policy.rule() <= rule => Some(self),
+            Some(policy) => Some(Self::routed(self.info, self.aliases, policy.restricted(rule)?)),
+        }
+    }
 }
 
 impl fmt::Debug for Lane {
@@ -27,16 +54,28 @@ impl fmt::Debug for Lane {
 }
 
 /// The lanes of this process, in the order in which they were configured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Routes {
     lanes: Vec<Lane>,
-    features: FeatureModels,
+    features: FeatureRoutes,
+    outside: Option<Arc<dyn Outside>>,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let features = ("features", &self.features);
+        formatter
+            .debug_struct("Routes")
+            .field("lanes", &self.lanes)
+            .field(features.0, features.1)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Routes {
     /// No lanes at all.
     pub const fn none() -> Self {
-        Self { lanes: Vec::new(), features: FeatureModels::none() }
+        Self { lanes: Vec::new(), features: FeatureRoutes::none(), outside: None }
     }
 
     /// Errors if two lanes have one name.
@@ -46,7 +85,7 @@ impl Routes {
                 return Err(RouteError::DuplicateModel { name: lane.info.name.clone() });
             }
         }
-        Ok(Self { lanes, features: FeatureModels::default() })
+        Ok(Self { lanes, ..Self::default() })
     }
 
     /// The lane that serves the model called `name`. Names are compared exactly.
@@ -67,8 +106,10 @@ impl Routes {
 pub enum RouteError {
     #[error("the model {asked} does not exist here{}; served: {}", hint(.suggestion), list(.served))]
     UnknownModel { asked: String, suggestion: Option<String>, served: Vec<String> },
-    #[error("no model called {asked} is served here, and no remote provider is configured: {}", how_to_serve(.suggestion, .served))]
-    NotServed { asked: String, suggestion: Option<String>, served: Vec<String> },
+    #[error("no model called {asked} is served here{}: {}", if *.has_endpoint { ", and the endpoint of the call is not among egress.request_endpoints" } else { "" }, how_to_serve(.suggestion, .served))]
+    NotServed { asked: String, suggestion: Option<String>, served: Vec<String>, has_endpoint: bool },
+    #[error("{asked} is answered by another machine only, and routes.{feature}.remote is {}: this feature stays here", .rule.name())]
+    RemoteForbidden { asked: String, feature: String, rule: RemoteRule },
     #[error("features.{feature} names the model {model:?}, which is not served; served: {}", list(.served))]
     FeatureModel { feature: String, model: String, served: Vec<String> },
     #[error("two models are called {name:?}: give each its own name")]
@@ -79,6 +120,7 @@ impl RouteError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownModel { .. } | Self::NotServed { .. } => ErrorKind::NotFound,
+            Self::RemoteForbidden { .. } => ErrorKind::Forbidden,
             Self::FeatureModel { .. } | Self::DuplicateModel { .. } => ErrorKind::Internal,
         }
     }
@@ -141,7 +183,7 @@ mod tests {
             has_chat: false,
             created: 0,
         };
-        Lane { info, aliases: Vec::new(), lane: Arc::new(Silent) }
+        Lane::local(info, Vec::new(), Arc::new(Silent))
     }
 
     #[test]

@@ -13,6 +13,26 @@ pub struct Banner<'a> {
     pub num_keys: usize,
     /// The GitLab whose gateway this is.
     pub gitlab: Option<&'a str>,
+    pub remote: Remote,
+}
+
+/// Who else may hear what is asked here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// Providers that a route or an identifier leads to, with the hosts of their addresses.
+    pub providers: Vec<String>,
+    /// Hosts that GitLab's calls may name.
+    pub endpoints: Vec<String>,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<&str> = self.providers.iter().chain(&self.endpoints).map(String::as_str).collect();
+        match all.as_slice() {
+            [] => write!(formatter, "off: nothing leaves this machine"),
+            all => write!(formatter, "on: {} (`sconce check-config` shows the routes)", all.join(", ")),
+        }
+    }
 }
 
 impl fmt::Display for Banner<'_> {
@@ -46,7 +66,7 @@ impl fmt::Display for Banner<'_> {
             1 => writeln!(formatter, "  {:<15} on, 1 key", "authentication")?,
             number => writeln!(formatter, "  {:<15} on, {number} keys", "authentication")?,
         }
-        writeln!(formatter, "  {:<15} off: nothing leaves this machine", "remote models")?;
+        writeln!(formatter, "  {:<15} {}", "remote models", self.remote)?;
         if self.num_keys == 0 && self.gitlab.is_some() {
             return Ok(());
         }
@@ -145,17 +165,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn says_what_is_served_and_what_is_off() {
-        let info = info();
-        let mut banner = Banner {
-            models: vec![&info],
-            listen: "127.0.0.1:4711".parse().expect("an address"),
+    fn banner<'a>(info: &'a ModelInfo, listen: &str) -> Banner<'a> {
+        Banner {
+            models: vec![info],
+            listen: listen.parse().expect("an address"),
             metrics: None,
             is_tls: false,
             num_keys: 0,
             gitlab: None,
-        };
+            remote: Remote::default(),
+        }
+    }
+
+    #[test]
+    fn says_who_else_may_hear() {
+        let info = info();
+        let mut banner = banner(&info, "127.0.0.1:1");
+        banner.remote.providers.push("cluster at models.example.com".to_owned());
+        banner.remote.endpoints.push("10.0.0.7:8000".to_owned());
+        let text = banner.to_string();
+        assert!(text.contains("remote models   on: cluster at models.example.com, 10.0.0.7:8000 ("), "{text}");
+        assert!(!text.contains("nothing leaves"), "{text}");
+    }
+
+    #[test]
+    fn says_what_is_served_and_what_is_off() {
+        let info = info();
+        let mut banner = banner(&info, "127.0.0.1:4711");
         let text = banner.to_string();
         for part in [
             "tiny: llama, 4.2M parameters, context 2048, infill\n",
@@ -178,9 +214,7 @@ mod tests {
     fn the_line_to_copy_holds_json() {
         for (has_infill, has_chat) in [(true, true), (false, true), (false, false)] {
             let info = ModelInfo { has_infill, has_chat, ..info() };
-            let listen = "127.0.0.1:1".parse().expect("an address");
-            let curl =
-                Banner { models: vec![&info], listen, is_tls: false, metrics: None, num_keys: 0, gitlab: None }.curl();
+            let curl = banner(&info, "127.0.0.1:1").curl();
             let body = curl.split('\'').rev().nth(1).expect("a quoted body");
             let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
             assert_eq!(body["model"], "tiny");

@@ -3,10 +3,12 @@
 use crate::auth::gitlab::{GitlabAuthSetupError, OwnKeyError};
 use crate::auth::{KeyError, KeyFileError, NetworkError};
 use crate::catalog::CatalogError;
+use crate::domain::LaneName;
 use crate::egress::SettingsError;
 use crate::engine::{LoadError, MemoryError};
 use crate::http::TlsFileError;
 use crate::route::RouteError;
+use crate::route::policy::PolicyError;
 use kernels::gpu::GpuError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +27,12 @@ pub enum ServeError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Routes(#[from] RouteError),
+    #[error("route {name}: {source}")]
+    Route { name: String, source: PolicyError },
+    #[error("providers.{provider}.infill names the card {card:?}, which has no markers for infilling; known: {known}")]
+    NoInfillCard { provider: String, card: String, known: String },
+    #[error("there is no lane {lane}: `sconce check-config` names those there are")]
+    NoSuchLane { lane: LaneName },
     #[error("cannot read the key file {}: {source}", .path.display())]
     KeyFileUnreadable { path: PathBuf, source: std::io::Error },
     #[error("the key file {} has {bytes} bytes, the limit is {bytes_max}", .path.display())]

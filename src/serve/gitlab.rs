@@ -87,13 +87,18 @@ fn auth(config: &Config) -> Result<GitlabAuth, ServeError> {
     Ok(GitlabAuth::new(settings, own, fetch, clock)?)
 }
 
-/// The door to the network, as far as the configuration opens it.
+/// The door to GitLab, as far as the configuration opens it.
 pub fn egress(config: &Config) -> Result<Egress, ServeError> {
+    let allowed = [&config.gitlab.url, &config.gitlab.api_url, &config.gitlab.portal_url];
+    door(config, allowed.into_iter().flatten().cloned().collect())
+}
+
+/// A door to these addresses and no others, by the proxies and the authorities of the configuration.
+pub fn door(config: &Config, allowed: Vec<String>) -> Result<Egress, ServeError> {
     let egress = &config.egress;
     let proxy = |proxy: &Option<config::ProxyUrl>| proxy.as_ref().map(|proxy| proxy.reveal().to_owned());
-    let allowed = [&config.gitlab.url, &config.gitlab.api_url, &config.gitlab.portal_url];
     Ok(Egress::new(&EgressSettings {
-        allowed: allowed.into_iter().flatten().cloned().collect(),
+        allowed,
         mode: match egress.mode {
             EgressMode::Configured => Mode::Configured,
             EgressMode::Airgap => Mode::Airgap,

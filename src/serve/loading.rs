@@ -3,7 +3,7 @@
 
 use super::error::ServeError;
 use crate::catalog::Catalog;
-use crate::config::{self, Config};
+use crate::config::{self, Config, EMBEDDED_NAME};
 use crate::device::{self, Device, Fallback};
 use crate::engine::{self, Engine, EngineSettings, KvMemory, LoadOptions, Plan, Progress, Source};
 use crate::nn::Quantise;
@@ -11,9 +11,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::gpu::GpuError;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
-
-/// What the model inside the binary is called.
-pub const EMBEDDED_NAME: &str = "sconce";
 
 /// Shorter loads show no bar: it would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(300);

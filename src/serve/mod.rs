@@ -7,16 +7,18 @@ mod error;
 mod gitlab;
 mod gpu_limits;
 mod keys;
+mod lanes;
 mod listen;
 mod loading;
 mod logging;
+mod providers;
 mod readiness;
 mod signals;
 
 pub use banner::count;
 pub use error::ServeError;
 pub use gitlab::{KeysByEgress, docs_index, egress};
-pub use loading::{EMBEDDED_NAME, Wanted, device, load, plan, wanted};
+pub use loading::{Wanted, device, load, plan, wanted};
 pub use logging::start as start_logging;
 pub use readiness::keep_ready;
 
@@ -25,13 +27,12 @@ use crate::auth::gitlab::GitlabAuth;
 use crate::catalog::Catalog;
 use crate::config::{Config, Limits, Server};
 use crate::dialect::openai::RequestLimits;
-use crate::domain::ModelInfo;
 use crate::engine::{self, Engine, Plan};
 use crate::http::{
     AppState, CallLimits, Drained, Gate, Health, HttpLimits, Listener, Readiness, TlsListener, app, metrics_app,
     serve_http,
 };
-use crate::route::{FeatureModels, Lane, Routes};
+use crate::route::policy::RouteMetrics;
 use banner::Banner;
 use signals::Signals;
 use std::io::Write as _;
@@ -101,11 +102,13 @@ async fn serve(config: Config) -> Result<(), ServeError> {
         _ = serving.as_mut() => return Ok(()),
         () = beside.as_mut() => return Ok(()),
     };
-    state.open(routes(&engines, &config)?);
+    let catalog = Catalog::load(config.catalog.cards_dir.as_deref())?;
+    state.open(lanes::routes(&engines, &config, &catalog, RouteMetrics::register(&registry)?)?);
     health.set(Readiness::Ready);
     let models = engines.iter().map(Engine::info).collect();
     let gitlab = config.gitlab.url.as_deref();
-    print(&Banner { models, listen, is_tls: tls.is_some(), metrics, num_keys, gitlab })?;
+    let remote = lanes::remote(&config);
+    print(&Banner { models, listen, is_tls: tls.is_some(), metrics, num_keys, gitlab, remote })?;
     tokio::select! {
         drained = serving => say_goodbye(drained),
         () = wait_for_signals(&mut signals, stop) => tracing::warn!("second signal: ended at once"),
@@ -149,12 +152,6 @@ fn tls(config: &Config) -> Result<Option<Arc<TlsListener>>, ServeError> {
     Ok(Some(Arc::new(TlsListener::load(files.cert_file, files.key_file, timeout)?)))
 }
 
-fn routes(engines: &[Engine], config: &Config) -> Result<Routes, ServeError> {
-    let lanes = engines.iter().map(|engine| lane(engine, config)).collect();
-    let features = config.features.iter().map(|(feature, model)| ((*feature).to_owned(), model.clone())).collect();
-    Ok(Routes::new(lanes)?.with_features(FeatureModels::new(features))?)
-}
-
 fn load_all(config: &Config, registry: &prometheus::Registry) -> Result<Vec<Engine>, ServeError> {
     let catalog = Catalog::load(config.catalog.cards_dir.as_deref())?;
     let device = device(&config.engine)?;
@@ -183,13 +180,6 @@ fn warn_of_short_context(plan: &Plan) {
             "the context is cut to what the key-value cache holds: raise --kv-memory for all of it"
         );
     }
-}
-
-fn lane(engine: &Engine, config: &Config) -> Lane {
-    let info: &ModelInfo = engine.info();
-    let configured = config.models.iter().find(|model| model.name == info.name).map(|model| &model.aliases);
-    let aliases = configured.unwrap_or(&config.catalog.embedded_aliases).clone();
-    Lane { info: info.clone(), aliases, lane: engine.handle() }
 }
 
 /// Resolves at the second signal; the first begins the drain.

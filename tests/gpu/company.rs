@@ -81,7 +81,7 @@ pub async fn trace(lane: Arc<dyn Generate>, job: Job) -> Result<Trace, GenerateE
     let mut tokens = Vec::new();
     while let Some(event) = events.next().await {
         match event? {
-            Event::Started { .. } => {}
+            Event::Taken(_) | Event::Started { .. } => {}
             Event::Text { logprobs, .. } => {
                 tokens.extend(logprobs.iter().map(|found| (found.token.id, found.token.logprob.to_bits())));
             }

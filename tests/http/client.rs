@@ -30,7 +30,7 @@ pub fn state(lane: Arc<dyn Generate>) -> AppState {
 }
 
 pub fn state_with(lane: Arc<dyn Generate>, auth: Auth, limits: CallLimits) -> AppState {
-    let lane = Lane { info: super::support::model("m"), aliases: Vec::new(), lane };
+    let lane = Lane::local(super::support::model("m"), Vec::new(), lane);
     let routes = Routes::new(vec![lane]).expect("one name");
     let health = Health::new(Readiness::Ready);
     let mut state =

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn models_are_listed_and_found() {
-    let lane = |name| Lane { info: model(name), aliases: Vec::new(), lane: Fake::hello() };
+    let lane = |name| Lane::local(model(name), Vec::new(), Fake::hello());
     let routes = Routes::new(vec![lane("m"), lane("org/coder-1.5b")]).expect("two names");
     let health = Health::new(Readiness::Ready);
     let state = AppState::new(routes, gate(Auth::Disabled), health, CallLimits::default(), &Registry::new());
@@ -85,8 +85,7 @@ async fn readiness_says_why() {
 #[tokio::test]
 async fn metrics_count_calls_and_nothing_of_the_callers_choosing() {
     let registry = Registry::new();
-    let routes =
-        Routes::new(vec![Lane { info: model("m"), aliases: Vec::new(), lane: Fake::hello() }]).expect("one name");
+    let routes = Routes::new(vec![Lane::local(model("m"), Vec::new(), Fake::hello())]).expect("one name");
     let health = Health::new(Readiness::Ready);
     let state = AppState::new(routes, gate(Auth::Disabled), health, CallLimits::default(), &registry);
     let app = app(state.expect("a new registry"));

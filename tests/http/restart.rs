@@ -105,11 +105,7 @@ impl Bench {
             engine("m", Faulty::boxed(&faults), Restart::With { make, policy }, &registry),
             engine("other", Faulty::boxed(&Arc::default()), Restart::Never, &registry),
         ];
-        let lanes = engines.iter().map(|engine| Lane {
-            info: engine.info().clone(),
-            aliases: Vec::new(),
-            lane: engine.handle(),
-        });
+        let lanes = engines.iter().map(|engine| Lane::local(engine.info().clone(), Vec::new(), engine.handle()));
         let routes = Routes::new(lanes.collect()).expect("two names");
         let health = Health::new(Readiness::Ready);
         let state = AppState::new(routes, gate(Auth::Disabled), health.clone(), CallLimits::default(), &registry);

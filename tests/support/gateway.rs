@@ -63,10 +63,9 @@ impl Gateway {
         let registry = Registry::new();
         let auth = Arc::new(gitlab_auth(&gitlab.url()));
         let mut serving = JoinSet::new();
-        let lanes = options.models.iter().map(|name| Lane {
-            info: options.info.clone().unwrap_or_else(|| model(name)),
-            aliases: Vec::new(),
-            lane: Arc::clone(&lane),
+        let lanes = options.models.iter().map(|name| {
+            let info = options.info.clone().unwrap_or_else(|| model(name));
+            Lane::local(info, Vec::new(), Arc::clone(&lane))
         });
         let gate = Gate {
             auth: options.auth,

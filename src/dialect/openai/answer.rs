@@ -96,7 +96,7 @@ impl Whole {
     pub fn add(&mut self, choice_index: usize, event: Event) {
         let choice = &mut self.choices[choice_index];
         match event {
-            Event::Started { .. } => {}
+            Event::Taken(_) | Event::Started { .. } => {}
             Event::Text { text, logprobs } => {
                 choice.text.push_str(&text);
                 choice.logprobs.extend(logprobs);
@@ -158,7 +158,7 @@ impl Speaker {
     /// Appends what `event` makes a client hear, which may be nothing.
     pub fn say(&mut self, choice_index: usize, event: Event, out: &mut Vec<u8>) {
         match (self.head.shape, event) {
-            (Shape::Text, Event::Started { .. }) => {}
+            (_, Event::Taken(_)) | (Shape::Text, Event::Started { .. }) => {}
             (Shape::Chat, Event::Started { .. }) => {
                 let delta = wire::Delta { role: Some("assistant"), content: Some("") };
                 self.chat_chunk(choice_index, delta, None, None, out);

@@ -82,6 +82,7 @@ pub fn generate_error_code(error: &GenerateError) -> &'static str {
         GenerateError::StepFailed { .. } => "engine_error",
         GenerateError::NotOffered { .. } => "unsupported_by_model",
         GenerateError::Upstream(error) => error.code(),
+        GenerateError::Exhausted(exhausted) => generate_error_code(&exhausted.last),
     }
 }
 

@@ -126,7 +126,7 @@ fn cached(answer: &mut Answer) -> (usize, String) {
         match event.expect("no error") {
             Event::Started { cached_tokens, .. } => cached = Some(cached_tokens),
             Event::Text { text: more, .. } => text.push_str(&more),
-            Event::Finished { .. } => {}
+            Event::Taken(_) | Event::Finished { .. } => {}
         }
     }
     (cached.expect("started"), text)

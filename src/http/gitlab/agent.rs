@@ -174,7 +174,7 @@ async fn listen(desk: &mut Desk<'_>, opened: Opened, mut lines: Lines) -> Result
         let event = event?;
         desk.record.hear(&event);
         let flow = match event {
-            Event::Started { .. } => Flow::More,
+            Event::Taken(_) | Event::Started { .. } => Flow::More,
             Event::Text { text, .. } => lines.push(&text, &mut said),
             Event::Finished { reason: ended, .. } => {
                 reason = Some(ended);

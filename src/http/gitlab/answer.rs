@@ -78,6 +78,7 @@ impl Telling {
 
     fn hear(&mut self, event: Event) -> Flow {
         match event {
+            Event::Taken(_) => Flow::More,
             Event::Started { prompt_tokens, cached_tokens, .. } => {
                 self.usage = Usage { prompt_tokens, cached_tokens, completion_tokens: 0 };
                 Flow::More

@@ -87,11 +87,13 @@ impl<'a> Desk<'a> {
             identifier: model.identifier.as_deref(),
             family: &model.family_name,
             is_unnamed: matches!(model.source, Source::Absent | Source::GitlabManaged),
+            endpoint: model.endpoint.as_deref(),
+            api_key: model.api_key.as_ref().map(|key| key.expose()),
         };
         self.record.asked_for(feature, class);
-        let lane = self.state.routes().choose(wanted).map_err(|error| Refusal::Route { error, surface })?.clone();
+        let lane = self.state.routes().choose(wanted).map_err(|error| Refusal::Route { error, surface })?;
         self.check_key(model, surface)?;
-        self.record.routed(&lane.info.name, class);
+        self.record.routed(&lane, class);
         Ok(lane)
     }
 
