@@ -1,5 +1,6 @@
 //! From what went wrong over there to the class that says who may be tried next, with words of our own.
 
+use super::bedrock::judge_aws;
 use super::complaint::Complaint;
 use crate::domain::UpstreamClass;
 use crate::egress::EgressError;
@@ -30,6 +31,9 @@ pub fn judge(status: u16, complaint: &Complaint) -> Verdict {
     if is_spent(complaint) {
         return verdict(Setup, "wants a bill paid or a spending limit raised");
     }
+    if let Some(verdict) = judge_aws(complaint) {
+        return verdict;
+    }
     match status {
         413 => verdict(TooLong, "does not take a request of this size"),
         400 | 422 if is_too_long(complaint) => verdict(TooLong, "says that the prompt is too long for its model"),
@@ -56,7 +60,11 @@ pub fn judge_way(error: &EgressError) -> Verdict {
         }
         EgressError::Header { .. } => verdict(Setup, "has a key that cannot be sent"),
         EgressError::Redirect { .. } => verdict(Setup, "redirects to another address, which is not followed"),
-        EgressError::Dns { .. } | EgressError::Connect { .. } => verdict(Failed, "cannot be reached"),
+        EgressError::Dns { .. } => verdict(
+            Failed,
+            "has a host name that does not resolve: check its address, and the region in it if there is one",
+        ),
+        EgressError::Connect { .. } => verdict(Failed, "cannot be reached"),
         EgressError::Tls { .. } => verdict(Failed, "cannot be reached by a secure connection"),
         EgressError::Timeout { .. } => verdict(Failed, "did not answer in time"),
         EgressError::Status { .. } | EgressError::TooLarge { .. } => UNREADABLE,

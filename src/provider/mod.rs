@@ -8,6 +8,7 @@
 mod answer;
 mod anthropic;
 mod azure;
+mod bedrock;
 mod complaint;
 mod conversation;
 mod credentials;
@@ -22,9 +23,10 @@ mod text;
 mod vertex;
 
 pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
+pub use bedrock::{Bedrock, BedrockSampling, BedrockSettings, bedrock_address};
 pub use credentials::{
-    Bearer, Clock, CredentialError, Entra, EntraIdentity, FixedToken, ServiceAccountKey, application_default, entra,
-    service_account,
+    AwsKeys, AwsSignature, Bearer, Clock, CredentialError, Entra, EntraIdentity, FindAwsKeys, FixedToken,
+    ServiceAccountKey, application_default, entra, service_account,
 };
 pub use endpoint::{Endpoint, Key, Patience, Remote};
 pub use habits::{AnswerPrefix, Habits, KeyHeader, Kind};

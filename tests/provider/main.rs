@@ -3,7 +3,9 @@
 
 mod anthropic;
 mod azure;
+mod bedrock;
 mod bodies;
+mod event_stream;
 mod faults;
 mod server;
 mod streams;

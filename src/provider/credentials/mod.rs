@@ -2,11 +2,13 @@
 //! our own door, so they come only with a feature each and are never constructed in air-gap mode; whoever constructs them
 //! sees to that. Nothing of a credential is in any `Debug` output, log line or error.
 
+mod aws;
 mod azure;
 mod bearer;
 mod error;
 mod google;
 
+pub use aws::{AwsKeys, AwsSignature, FindAwsKeys};
 pub use azure::{Entra, EntraIdentity, entra};
 pub use bearer::{Bearer, Clock, FixedToken};
 pub use error::CredentialError;
