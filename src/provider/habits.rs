@@ -6,6 +6,8 @@
 pub enum Kind {
     /// OpenAI's own parameters and nothing else: right for whatever is not listed.
     OpenAi,
+    /// Another of this program, by its API of OpenAI's kind.
+    Sconce,
     Vllm,
     Sglang,
     LlamaCpp,
@@ -95,6 +97,7 @@ impl Habits {
         match kind {
             Kind::OpenAi | Kind::Nim => Self::OPENAI,
             Kind::Vllm | Kind::Sglang => Self::VLLM,
+            Kind::Sconce => Self { answer_prefix: AnswerPrefix::NotOffered, ..Self::VLLM },
             // Versions before May 2026 do not know the flags and go on from a last assistant message anyway.
             Kind::LlamaCpp => Self { repetition_penalty: Some("repeat_penalty"), ..Self::VLLM },
             Kind::Ollama => Self { has_logit_bias: false, ..Self::OPENAI },

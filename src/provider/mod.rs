@@ -15,6 +15,7 @@ mod credentials;
 mod endpoint;
 mod failure;
 mod gemini;
+mod gitlab_gateway;
 mod habits;
 mod infill;
 mod openai;
@@ -26,9 +27,10 @@ pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
 pub use bedrock::{Bedrock, BedrockSampling, BedrockSettings, bedrock_address};
 pub use credentials::{
     AwsKeys, AwsSignature, Bearer, Clock, CredentialError, Entra, EntraIdentity, FindAwsKeys, FixedToken,
-    ServiceAccountKey, application_default, entra, service_account,
+    ServiceAccountKey, application_default, entra, service_account, token_file,
 };
 pub use endpoint::{Endpoint, Key, Patience, Remote};
+pub use gitlab_gateway::{GitLabGateway, GitLabGatewaySettings, GitLabInstance};
 pub use habits::{AnswerPrefix, Habits, KeyHeader, Kind};
 pub use infill::{InfillForm, InfillPart, InfillTemplate};
 pub use openai::{OpenAiCompatible, OpenAiSettings};

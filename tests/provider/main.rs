@@ -7,6 +7,7 @@ mod bedrock;
 mod bodies;
 mod event_stream;
 mod faults;
+mod gateway;
 mod server;
 mod streams;
 mod vertex;
@@ -116,6 +117,7 @@ async fn tell(lane: &impl Generate, job: Job) -> Told {
                 text.push_str(&more);
             }
             Ok(Event::Finished { reason, usage }) => end = Some(Ok((reason, usage))),
+            Ok(Event::Taken(_)) => panic!("who is taken is not a provider's to say"),
             Err(error) => end = Some(Err(error)),
         }
     }

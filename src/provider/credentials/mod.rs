@@ -6,10 +6,12 @@ mod aws;
 mod azure;
 mod bearer;
 mod error;
+mod file;
 mod google;
 
 pub use aws::{AwsKeys, AwsSignature, FindAwsKeys};
 pub use azure::{Entra, EntraIdentity, entra};
 pub use bearer::{Bearer, Clock, FixedToken};
 pub use error::CredentialError;
+pub use file::token_file;
 pub use google::{ServiceAccountKey, application_default, service_account};
