@@ -92,6 +92,8 @@ pub(super) struct Worker {
     spare: Vec<Batch>,
     /// Steps in flight, and when each was submitted.
     submitted: VecDeque<(StepId, u64)>,
+    /// When the device ended the last step it was collected from.
+    collected_us: u64,
     abandoned: Vec<SequenceId>,
     retry: RetryEstimate,
 }
@@ -126,6 +128,7 @@ impl Worker {
             live: HashMap::new(),
             spare: Vec::new(),
             submitted: VecDeque::new(),
+            collected_us: 0,
             abandoned: Vec::new(),
             retry: RetryEstimate::default(),
         }
@@ -179,7 +182,7 @@ impl Worker {
         let Some((step, submitted_us)) = self.submitted.pop_front() else { return Turn::Idle };
         match self.device.collect(step, self.vocab_size) {
             Ok(collected) => {
-                self.account(collected, (self.clock)() - submitted_us);
+                self.account(collected, submitted_us);
                 Turn::Worked
             }
             Err(error) => self.device_failed(&error),
@@ -209,7 +212,12 @@ impl Worker {
         }
     }
 
-    fn account(&mut self, collected: Collected, micros: u64) {
+    fn account(&mut self, collected: Collected, submitted_us: u64) {
+        let now_us = (self.clock)();
+        let micros = now_us - submitted_us;
+        // A device that runs ahead begins a step when it has ended the one before.
+        let busy_us = now_us - submitted_us.max(self.collected_us);
+        self.collected_us = now_us;
         let Collected { batch, tokens } = collected;
         let step = batch.step.expect("a submitted batch belongs to a step");
         self.metrics.step.observe(seconds(micros));
@@ -219,6 +227,7 @@ impl Worker {
                 self.metrics.draft_tokens.inc_by(verified.drafted as u64);
                 self.metrics.draft_tokens_accepted.inc_by(verified.accepted as u64);
                 let Answers { sampled, tokens, broken } = Answers::of(&batch, rows);
+                self.scheduler.note_time(step, busy_us);
                 let outcomes = self.scheduler.commit(step, &sampled);
                 self.publish(&outcomes, &tokens);
                 // A row that could not be sampled ends its sequence and nothing else.
@@ -432,7 +441,7 @@ impl Worker {
     pub(super) fn stop(mut self) {
         while let Some((step, submitted_us)) = self.submitted.pop_front() {
             match self.device.collect(step, self.vocab_size) {
-                Ok(collected) => self.account(collected, (self.clock)() - submitted_us),
+                Ok(collected) => self.account(collected, submitted_us),
                 Err(error) => drop(self.device_failed(&error)),
             }
         }

@@ -1,6 +1,8 @@
 //! The engine through its lane, with a tiny model of real architecture: what a request gets must not depend on who
 //! else is there, what the cache holds, how prompts are cut into steps, or who leaves in the middle.
 
+mod cancels;
+mod matrix;
 mod speculation;
 mod typing;
 
