@@ -27,7 +27,7 @@ pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
 pub use bedrock::{Bedrock, BedrockSampling, BedrockSettings, bedrock_address};
 pub use credentials::{
     AwsKeys, AwsSignature, Bearer, Clock, CredentialError, Entra, EntraIdentity, FindAwsKeys, FixedToken,
-    ServiceAccountKey, application_default, entra, service_account, token_file,
+    GOOGLE_METADATA, ServiceAccountKey, application_default, entra, google_machine, service_account, token_file,
 };
 pub use endpoint::{Endpoint, Key, Patience, Remote};
 pub use gitlab_gateway::{GitLabGateway, GitLabGatewaySettings, GitLabInstance};

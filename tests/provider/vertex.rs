@@ -114,7 +114,7 @@ async fn geminis_ends_that_are_not_well_are_told() {
         (end("MALFORMED_FUNCTION_CALL"), Failed, ""),
         (end("FINISH_REASON_UNSPECIFIED"), Failed, ""),
         (end("OF_2027"), Failed, ""),
-        (call, Failed, ""),
+        (call + &end("STOP"), Failed, ""),
         (exhausted.clone(), Limited, ""),
         (a.clone() + &exhausted, Broken, "a"),
     ];

@@ -8,6 +8,7 @@ mod bearer;
 mod error;
 mod file;
 mod google;
+mod google_machine;
 
 pub use aws::{AwsKeys, AwsSignature, FindAwsKeys};
 pub use azure::{Entra, EntraIdentity, entra};
@@ -15,3 +16,4 @@ pub use bearer::{Bearer, Clock, FixedToken};
 pub use error::CredentialError;
 pub use file::token_file;
 pub use google::{ServiceAccountKey, application_default, service_account};
+pub use google_machine::{GOOGLE_METADATA, google_machine};
