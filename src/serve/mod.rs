@@ -18,6 +18,7 @@ mod signals;
 pub use banner::count;
 pub use error::ServeError;
 pub use gitlab::{KeysByEgress, docs_index, egress};
+pub use lanes::{provider_door, provider_lanes};
 pub use loading::{Wanted, device, load, plan, wanted};
 pub use logging::start as start_logging;
 pub use readiness::keep_ready;

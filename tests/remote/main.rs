@@ -76,6 +76,18 @@ fn a_provider_is_asked_over_one_connection_again_and_again() {
 }
 
 #[test]
+fn the_doctor_calls_what_a_route_leads_to() {
+    let cluster = Cluster::start();
+    let text = process::doctor(&settings(&cluster));
+    assert!(text.contains("ok    answers    qwen2.5-coder-7b: a token after "), "{text}");
+    assert_eq!(cluster.asked(), 2, "one to see whether anybody is there, one for a token");
+    cluster.set(Mood::Refuse(404, r#"{"error":{"message":"no such model","code":"model_not_found"}}"#));
+    let text = process::doctor(&settings(&cluster));
+    assert!(text.contains("FAIL  answers    qwen2.5-coder-7b: the provider cluster does not know the model"), "{text}");
+    assert!(text.contains("[providers.cluster]") && !text.contains("sk-of-the-cluster"), "{text}");
+}
+
+#[test]
 fn an_airgap_refuses_remote_lanes_at_the_start() {
     let cluster = Cluster::start();
     let text = format!("[egress]\nmode = \"airgap\"\n{}", settings(&cluster));

@@ -39,6 +39,16 @@ impl Drop for Sconce {
     }
 }
 
+/// What `sconce doctor` prints.
+pub fn doctor(settings: &str) -> String {
+    let folder = Folder::new();
+    let file = folder.0.join("sconce.toml");
+    std::fs::write(&file, settings).expect("the file is written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    command.args(["doctor", "--server", "http://127.0.0.1:9", "--config"]).arg(file).env_clear().stdin(Stdio::null());
+    String::from_utf8(command.output().expect("the binary runs").stdout).expect("text")
+}
+
 fn command(folder: &Folder, settings: &str) -> Command {
     let file = folder.0.join("sconce.toml");
     std::fs::write(&file, settings).expect("the file is written");

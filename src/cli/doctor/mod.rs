@@ -4,6 +4,7 @@
 mod clock;
 mod here;
 mod issuer;
+mod providers;
 mod report;
 mod server;
 #[cfg(test)]
@@ -50,6 +51,7 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Result<Findings, CliErro
         // GitLab's own tokens are good without the portal.
         sections.push(issuer::section(&door, url).await.optional());
     }
+    sections.extend(providers::sections(config).await);
     let caller = match &args.token_file {
         Some(file) => {
             let text = token::read(Some(file))?;
