@@ -7,10 +7,12 @@
 mod classify;
 mod error;
 mod gate;
+mod relay;
 mod stream;
 mod trust;
 
 pub use error::{ConnectFailure, EgressError, Origin, Refusal, TlsCause};
+pub use relay::{Relay, Relayed};
 pub use stream::Streamed;
 pub use trust::CaFileError;
 
@@ -121,6 +123,18 @@ pub enum Method {
     Get,
     Head,
     Post,
+    Put,
+}
+
+impl From<Method> for reqwest::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::GET,
+            Method::Head => Self::HEAD,
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+        }
+    }
 }
 
 impl<'a> Ask<'a> {
@@ -220,7 +234,7 @@ impl Egress {
     /// Asks, and follows one redirect that stays on the host.
     async fn follow(&self, url: Url, ask: Ask<'_>) -> Result<Answer, EgressError> {
         let answer = self.once(url.clone(), ask).await?;
-        if ask.method == Method::Post || !answer.is_redirect() {
+        if matches!(ask.method, Method::Post | Method::Put) || !answer.is_redirect() {
             return Ok(answer);
         }
         let target = redirect_target(&url, &answer)?;
@@ -243,23 +257,22 @@ impl Egress {
 
     /// The request that an ask means, still without a limit on its time.
     fn prepare(&self, url: Url, ask: Ask<'_>) -> Result<(reqwest::RequestBuilder, Context), EgressError> {
-        let context = Context {
-            at: Origin::with_path(&url),
-            host: url.host_str().unwrap_or_default().to_owned(),
-            timeout: ask.timeout,
-            connect_timeout: CONNECT_TIMEOUT,
-            proxy: self.gate.proxy_for(&url),
-        };
-        let method = match ask.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Head => reqwest::Method::HEAD,
-            Method::Post => reqwest::Method::POST,
-        };
-        let mut request = self.client.request(method, url).headers(header_map(ask.headers)?);
+        let context = self.context(&url, ask.timeout);
+        let mut request = self.client.request(ask.method.into(), url).headers(header_map(ask.headers)?);
         if let Some(body) = ask.body {
             request = request.header("content-type", "application/json").body(body.to_owned());
         }
         Ok((request, context))
+    }
+
+    fn context(&self, url: &Url, timeout: Duration) -> Context {
+        Context {
+            at: Origin::with_path(url),
+            host: url.host_str().unwrap_or_default().to_owned(),
+            timeout,
+            connect_timeout: CONNECT_TIMEOUT,
+            proxy: self.gate.proxy_for(url),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod bounds;
 mod certificates;
 mod proxies;
+mod relays;
 mod servers;
 mod streams;
 
