@@ -26,8 +26,9 @@ mod vertex;
 pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
 pub use bedrock::{Bedrock, BedrockSampling, BedrockSettings, bedrock_address};
 pub use credentials::{
-    AwsKeys, AwsSignature, Bearer, Clock, CredentialError, Entra, EntraIdentity, FindAwsKeys, FixedToken,
-    GOOGLE_METADATA, ServiceAccountKey, application_default, entra, google_machine, service_account, token_file,
+    AwsChain, AwsKeys, AwsSignature, Bearer, Clock, CredentialError, Entra, EntraIdentity, FindAwsKeys, FixedToken,
+    GOOGLE_METADATA, ServiceAccountKey, application_default, aws_chain, entra, google_machine, service_account,
+    token_file,
 };
 pub use endpoint::{Endpoint, Key, Patience, Remote};
 pub use gitlab_gateway::{GitLabGateway, GitLabGatewaySettings, GitLabInstance};

@@ -13,6 +13,7 @@ pub use refusal::judge_aws;
 
 use super::answer::{Plan, Request, stream};
 use super::conversation::{Conversation, alternate};
+use super::credentials::aws_domain;
 use super::endpoint::{Remote, segment};
 use super::openai::decimal;
 use super::text::Filter;
@@ -60,8 +61,7 @@ pub struct Bedrock {
 
 /// Where Bedrock answers in a region, as AWS names it.
 pub fn bedrock_address(region: &str) -> String {
-    let ending = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://bedrock-runtime.{region}.{ending}")
+    format!("https://bedrock-runtime.{region}.{}", aws_domain(region))
 }
 
 /// The parameters that are sent.

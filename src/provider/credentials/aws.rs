@@ -1,5 +1,8 @@
-//! Requests to AWS, signed with Signature Version 4 (docs.aws.amazon.com/IAM, "AWS Signature Version 4 for API requests").
-//! The keys are given by hand, or come from wherever AWS's own tools look for them, which not every build can do.
+//! Requests to AWS, signed with Signature Version 4 (docs.aws.amazon.com/IAM, "AWS Signature Version 4 for API
+//! requests"). The keys are given by hand, or with the feature `aws` come from wherever AWS's own tools look for them.
+
+#[cfg(feature = "aws")]
+mod chain;
 
 use super::super::answer::{Request, Sign};
 use super::super::endpoint::Key;
@@ -7,6 +10,7 @@ use super::super::failure::Verdict;
 use super::bearer::Clock;
 use super::error::CredentialError;
 use crate::domain::UpstreamClass;
+use crate::egress::Egress;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningParams, SigningSettings, sign};
 use aws_sigv4::sign::v4;
@@ -66,6 +70,49 @@ impl FindAwsKeys for AwsKeys {
     fn find(&self) -> BoxFuture<'_, Result<AwsKeys, Verdict>> {
         ready(Ok(self.clone())).boxed()
     }
+}
+
+/// Where AWS's own tools look for keys, in this order: the variables of the environment, a profile (its keys, the role
+/// it assumes, IAM Identity Center), the token of a Kubernetes pod, what a container is given (ECS, EKS Pod Identity),
+/// and the machine (EC2, IMDSv2). A profile's `credential_process` is not run.
+#[derive(Clone, Debug)]
+pub struct AwsChain {
+    /// Where roles are assumed, and whose Bedrock is asked.
+    pub region: String,
+    /// The one that the environment names, or `default`, where this says nothing.
+    pub profile: Option<String>,
+}
+
+impl AwsChain {
+    /// What may have to be called on the way to keys, and the door therefore has to be open for. A profile of another
+    /// region, and a container that is given a local address, need more.
+    pub fn addresses(&self) -> Vec<String> {
+        let Self { region, .. } = self;
+        let domain = aws_domain(region);
+        let services = ["sts", "portal.sso", "oidc"].map(|service| format!("https://{service}.{region}.{domain}"));
+        // The machine, the containers of ECS and the pods of EKS.
+        let hosts = ["169.254.169.254", "169.254.170.2", "169.254.170.23", "[fd00:ec2::254]", "[fd00:ec2::23]"];
+        services.into_iter().chain(hosts.map(|host| format!("http://{host}"))).collect()
+    }
+}
+
+/// The ending of AWS's names in a region.
+pub fn aws_domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
+/// Signs with keys that AWS's library finds and that are renewed before they end. What it calls, it calls through
+/// `egress`, which has to be open for [`AwsChain::addresses`].
+#[cfg(feature = "aws")]
+pub fn aws_chain(chain: AwsChain, egress: Egress, clock: Clock) -> Result<Arc<dyn Sign>, CredentialError> {
+    let region = chain.region.clone();
+    Ok(Arc::new(AwsSignature::new(chain::keys(chain, egress, clock.clone()), region, clock)))
+}
+
+#[cfg(not(feature = "aws"))]
+pub fn aws_chain(_: AwsChain, _: Egress, _: Clock) -> Result<Arc<dyn Sign>, CredentialError> {
+    let (what, instead) = ("the search for AWS credentials", "an API key of Bedrock, or an access key and its secret");
+    Err(CredentialError::NotBuilt { what, feature: "aws", instead })
 }
 
 /// Signs requests for a region.
@@ -165,6 +212,30 @@ mod tests {
         );
         let headers = signed(keys(None), url).await.expect("a signature");
         assert_eq!(headers.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["authorization", "x-amz-date"]);
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[test]
+    fn what_is_not_built_names_what_builds_it() {
+        let chain = AwsChain { region: "eu-west-1".to_owned(), profile: None };
+        let egress = Egress::new(&crate::egress::EgressSettings::default()).expect("settings that can be used");
+        let error = aws_chain(chain, egress, Clock::system()).err().expect("no chain");
+        assert!(error.to_string().contains("--features aws"), "{error}");
+    }
+
+    #[test]
+    fn the_way_to_keys_leads_to_the_region_and_to_the_machine() {
+        for (region, expected) in [
+            ("eu-west-1", "https://sts.eu-west-1.amazonaws.com"),
+            ("cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn"),
+        ] {
+            let addresses = AwsChain { region: region.to_owned(), profile: None }.addresses();
+            for expected in [expected, "http://169.254.169.254", "http://[fd00:ec2::254]"] {
+                assert!(addresses.iter().any(|address| address == expected), "{expected} is not in {addresses:?}");
+            }
+            let settings = crate::egress::EgressSettings { allowed: addresses, ..Default::default() };
+            Egress::new(&settings).expect("addresses that a door can be opened for");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
-//! Tokens that end, sent as `Authorization: Bearer`. One is fetched for all who wait, early enough that nobody is sent off
-//! with one that ends on the way; while the old one is good, a fetch that fails costs nothing.
+//! Tokens that end, sent as `Authorization: Bearer`, and what else ends and is renewed. One is fetched for all who wait,
+//! early enough that nobody is sent off with one that ends on the way; while the old one is good, a fetch that fails costs
+//! nothing.
 
 use crate::provider::answer::{Request, Sign};
 use crate::provider::endpoint::Key;
@@ -51,44 +52,57 @@ impl Sign for FixedToken {
     }
 }
 
-pub struct Token {
-    pub value: Key,
+pub struct Token<T = Key> {
+    pub value: T,
     pub ends_at: SystemTime,
 }
 
 /// Where tokens come from.
-pub trait FetchToken: Send + Sync {
+pub trait FetchToken<T = Key>: Send + Sync {
     /// The error's cause says what to put right, its class who may be asked next.
-    fn fetch(&self) -> BoxFuture<'static, Result<Token, Verdict>>;
+    fn fetch(&self) -> BoxFuture<'static, Result<Token<T>, Verdict>>;
 }
 
 /// Keeps a token and renews it.
-pub struct Bearer {
-    source: Arc<dyn FetchToken>,
-    clock: Clock,
-    state: Arc<Mutex<State>>,
+pub struct Bearer(Renewed<Key>);
+
+impl Bearer {
+    pub fn new(source: Arc<dyn FetchToken>, clock: Clock) -> Self {
+        Self(Renewed::new(source, clock))
+    }
+
+    async fn token(&self) -> Result<Key, Verdict> {
+        self.0.get().await
+    }
 }
 
-#[derive(Default)]
-struct State {
-    held: Option<Held>,
+/// Keeps what ends and renews it.
+pub struct Renewed<T> {
+    source: Arc<dyn FetchToken<T>>,
+    clock: Clock,
+    state: Arc<Mutex<State<T>>>,
+}
+
+struct State<T> {
+    held: Option<Held<T>>,
     failed: Option<(SystemTime, Verdict)>,
     /// Lives as long as somebody waits for it.
-    underway: Option<WeakShared<BoxFuture<'static, Result<Key, Verdict>>>>,
+    underway: Option<WeakShared<BoxFuture<'static, Result<T, Verdict>>>>,
 }
 
-struct Held {
-    value: Key,
+struct Held<T> {
+    value: T,
     renewed_at: SystemTime,
     ends_at: SystemTime,
 }
 
-impl Bearer {
-    pub fn new(source: Arc<dyn FetchToken>, clock: Clock) -> Self {
-        Self { source, clock, state: Arc::default() }
+impl<T: Clone + Send + Sync + 'static> Renewed<T> {
+    pub fn new(source: Arc<dyn FetchToken<T>>, clock: Clock) -> Self {
+        let state = State { held: None, failed: None, underway: None };
+        Self { source, clock, state: Arc::new(Mutex::new(state)) }
     }
 
-    async fn token(&self) -> Result<Key, Verdict> {
+    pub async fn get(&self) -> Result<T, Verdict> {
         let (usable, fetching) = {
             let mut state = lock(&self.state);
             let now = self.clock.now();
@@ -113,7 +127,7 @@ impl Bearer {
         fetching.await.or_else(|verdict| usable.ok_or(verdict))
     }
 
-    fn renew(&self) -> BoxFuture<'static, Result<Key, Verdict>> {
+    fn renew(&self) -> BoxFuture<'static, Result<T, Verdict>> {
         let (fetching, clock, state) = (self.source.fetch(), self.clock.clone(), self.state.clone());
         async move {
             let fetched = fetching.await;
@@ -158,7 +172,7 @@ fn bear(request: &mut Request, token: &Key) {
     request.headers.push(("authorization", format!("Bearer {}", token.reveal())));
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
     state.lock().expect("nobody panics while holding it")
 }
 

@@ -1,6 +1,6 @@
-//! What opens the clouds: tokens that end, made here or fetched by the cloud's own library. Those libraries connect past
-//! our own door, so they come only with a feature each and are never constructed in air-gap mode; whoever constructs them
-//! sees to that. Nothing of a credential is in any `Debug` output, log line or error.
+//! What opens the clouds: tokens that end, made here or fetched by the cloud's own library. Each of those comes with a
+//! feature; all but AWS's connect past our own door and are never constructed in air-gap mode, which whoever constructs
+//! them sees to. Nothing of a credential is in any `Debug` output, log line or error.
 
 mod aws;
 mod azure;
@@ -10,7 +10,7 @@ mod file;
 mod google;
 mod google_machine;
 
-pub use aws::{AwsKeys, AwsSignature, FindAwsKeys};
+pub use aws::{AwsChain, AwsKeys, AwsSignature, FindAwsKeys, aws_chain, aws_domain};
 pub use azure::{Entra, EntraIdentity, entra};
 pub use bearer::{Bearer, Clock, FixedToken};
 pub use error::CredentialError;
