@@ -1,6 +1,6 @@
 //! What opens the clouds: tokens that end, made here or fetched by the cloud's own library. Each of those comes with a
-//! feature; all but AWS's connect past our own door and are never constructed in air-gap mode, which whoever constructs
-//! them sees to. Nothing of a credential is in any `Debug` output, log line or error.
+//! feature; all but Google's call through our own door, and that one is never constructed in air-gap mode, which whoever
+//! constructs it sees to. Nothing of a credential is in any `Debug` output, log line or error.
 
 mod aws;
 mod azure;
