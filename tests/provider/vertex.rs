@@ -375,6 +375,8 @@ async fn no_token_key_or_prompt_reaches_the_log() {
     let writer = written.clone();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    // Beside one subscriber alone, a thread without it that first comes by a place silences that place for all.
+    let _other = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
     let said =
         json!({ "error": { "code": 429, "message": format!("slow down {TOKEN} 'sesame?'"), "status": "UNAVAILABLE" } });

@@ -229,6 +229,8 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+        // Beside one subscriber alone, a thread without it that first comes by a place silences that place for all.
+        let _other = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let _guard = tracing::subscriber::set_default(log.finish());
         let body = r#"{"token_type": "Bearer", "expires_in": 3599, "access_token": "entra-token"}"#;
         let folder = tempfile::tempdir().expect("a folder to write to");
