@@ -1,6 +1,6 @@
 //! The command line as clap reads it, with the help a person reads.
 
-use super::{bench, docs};
+use super::{bench, docs, export};
 use crate::config::Flag;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -127,6 +127,9 @@ pub enum Verb {
     /// Measure how fast this machine is
     #[command(subcommand)]
     Bench(bench::BenchVerb),
+    /// Write what serves the same models from a cluster
+    #[command(after_help = export::HELP)]
+    Export(export::ExportArgs),
     /// Make API keys
     #[command(subcommand, after_help = KEY_HELP)]
     Key(KeyVerb),

@@ -49,6 +49,14 @@ pub enum CliError {
     ReportFile { path: PathBuf, source: std::io::Error },
     #[error("no place for the index is known: set state.dir or gitlab.docs_index, or name a file with --index")]
     NoDocsIndex,
+    #[error("there is nothing to export: the built-in model stays here; name models of yours in the configuration or with --model")]
+    ExportNothing,
+    #[error(
+        "model {name} is the file {}, and vLLM serves folders of Hugging Face's format: say where the cluster finds the \
+         same model with --source {name}=SOURCE",
+        .path.display()
+    )]
+    ExportFormat { name: String, path: PathBuf },
     #[error("{failed} check(s) failed")]
     ChecksFailed { failed: usize },
     /// What was found, and what to do about it.
@@ -135,6 +143,8 @@ impl CliError {
             | Self::Generate(_)
             | Self::Import(_)
             | Self::Search(_)
+            | Self::ExportNothing
+            | Self::ExportFormat { .. }
             | Self::ChecksFailed { .. }
             | Self::NotReady(_)
             | Self::TokenRefused

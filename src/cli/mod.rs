@@ -11,6 +11,7 @@ mod cursor;
 mod docs;
 mod doctor;
 mod error;
+mod export;
 mod health;
 mod lane;
 mod models;
@@ -53,6 +54,7 @@ fn dispatch(verb: Verb) -> Result<(), CliError> {
         Verb::Token(TokenVerb::Inspect(args)) => token::run(&args),
         Verb::Docs(verb) => docs::run(&verb),
         Verb::Bench(verb) => bench::run(&verb),
+        Verb::Export(args) => export::run(&args),
         Verb::Key(KeyVerb::New { name }) => new_key(&name),
         Verb::Completions { shell } => completions(shell),
         Verb::Version => Ok(output::print(&version::text(Gpu::built_for()))?),

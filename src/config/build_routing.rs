@@ -46,6 +46,7 @@ fn provider(reader: &mut Reader<'_>, name: String) -> Option<Provider> {
     let failures_max = number("failures_max", 1..=1_000_000, u64::from(Provider::FAILURES_MAX));
     let infill = infill(reader, &key("infill"), kind);
     let by_identifier = reader.is_set(&key("by_identifier")) && reader.flag(&key("by_identifier"));
+    let has_affinity = reader.is_set(&key("affinity")) && reader.flag(&key("affinity"));
     let Some(url) = url else {
         if !reader.is_set(&key("url")) {
             reader.problem(Problem::ProviderWithoutUrl { name });
@@ -62,6 +63,7 @@ fn provider(reader: &mut Reader<'_>, name: String) -> Option<Provider> {
         head_timeout: Duration::from_secs(head_timeout),
         idle_timeout: Duration::from_secs(idle_timeout),
         by_identifier,
+        has_affinity,
         failures_max: u32::try_from(failures_max).expect("the range it was read with ends below 2^32"),
         name,
     })

@@ -132,6 +132,7 @@ pub const PROVIDER_KEYS: &[Key] = &[
     key("head_timeout_s", "", "seconds until its answer begins"),
     key("idle_timeout_s", "", "seconds of silence in an answer"),
     key("by_identifier", "", "answer for models that GitLab names by this provider: bedrock/ID, azure/ID and so on"),
+    key("affinity", "", "send x-session-id, by which a cluster's router keeps what belongs together on one server"),
     key("failures_max", "", "failures in a row after which it is left alone for a while"),
 ];
 

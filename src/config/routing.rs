@@ -21,6 +21,8 @@ pub struct Provider {
     pub idle_timeout: Duration,
     /// Whether it answers for models that GitLab names by this kind of provider.
     pub by_identifier: bool,
+    /// Whether it is told which calls belong together.
+    pub has_affinity: bool,
     /// Failures in a row after which it is left alone for a while.
     pub failures_max: u32,
 }
@@ -47,6 +49,7 @@ impl Provider {
             head_timeout: Self::HEAD_TIMEOUT,
             idle_timeout: Self::IDLE_TIMEOUT,
             by_identifier: false,
+            has_affinity: false,
             failures_max: Self::FAILURES_MAX,
         }
     }

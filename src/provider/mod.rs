@@ -5,6 +5,7 @@
 //! the stream of events closes the connection, and with it the work over there. Knows nothing of models on this machine;
 //! of the tokenizer only the search for stop strings. Facts about each API are from its public documentation.
 
+mod affinity;
 mod answer;
 mod anthropic;
 mod azure;

@@ -5,6 +5,7 @@
 //! seed) are left out and named by [`OpenAiCompatible::leaves_out`] and in the log; what changes what the answer is (a
 //! prefix, biases, probabilities, token ids) is refused with [`GenerateError::NotOffered`].
 
+use super::affinity;
 use super::answer::{Counts, Finish, Heard, Plan, REFUSED, Reading, Request, Trouble, stream};
 use super::azure;
 use super::complaint::Complaint;
@@ -37,6 +38,7 @@ pub struct OpenAiCompatible {
     habits: Habits,
     infill: InfillForm,
     extra: Map<String, Value>,
+    has_affinity: bool,
 }
 
 /// A body and what belongs to it.
@@ -54,7 +56,12 @@ impl OpenAiCompatible {
         if habits.has_deployments {
             (remote.endpoint, habits) = azure::settle(&remote.endpoint, &remote.model, habits);
         }
-        Self { egress, remote: Arc::new(remote), habits, infill, extra }
+        Self { egress, remote: Arc::new(remote), habits, infill, extra, has_affinity: false }
+    }
+
+    /// Says with every request which of them belong together, for the router of a cluster.
+    pub fn with_affinity(self) -> Self {
+        Self { has_affinity: true, ..self }
     }
 
     /// The parameters of a job that this server does not know and will not be sent.
@@ -75,6 +82,7 @@ impl OpenAiCompatible {
     }
 
     fn plan(&self, job: Job) -> Result<Plan, GenerateError> {
+        let headers = self.headers(&job);
         let Phrased { path, mut body, repeated, stops } = self.phrase(&job.prompt)?;
         let max_tokens = job.stop.max_tokens.unwrap_or(self.remote.max_tokens);
         body.insert("model".to_owned(), json!(self.remote.model));
@@ -102,23 +110,22 @@ impl OpenAiCompatible {
             id: job.id,
             deadline: job.deadline,
             max_tokens,
-            request: Request {
-                url: self.remote.endpoint.url(path),
-                headers: self.headers(),
-                body: Value::Object(body).to_string(),
-            },
+            request: Request { url: self.remote.endpoint.url(path), headers, body: Value::Object(body).to_string() },
             sign: self.remote.endpoint.sign(),
             reading: Box::new(Chunks),
             filter: Filter::new(repeated, &stops),
         })
     }
 
-    fn headers(&self) -> Vec<(&'static str, String)> {
+    /// The call's id stands in the log of both sides.
+    fn headers(&self, job: &Job) -> Vec<(&'static str, String)> {
+        let affinity = self.has_affinity.then(|| (affinity::HEADER, affinity::affinity(job)));
+        let id = ("x-request-id", job.id.to_string());
         let key = self.remote.endpoint.key().map(|key| match self.habits.key_header {
             KeyHeader::Bearer => ("authorization", format!("Bearer {key}")),
             KeyHeader::ApiKey => ("api-key", key.to_owned()),
         });
-        [("accept", "text/event-stream".to_owned())].into_iter().chain(key).collect()
+        [("accept", "text/event-stream".to_owned()), id].into_iter().chain(affinity).chain(key).collect()
     }
 
     fn phrase(&self, prompt: &Prompt) -> Result<Phrased, GenerateError> {

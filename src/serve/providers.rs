@@ -98,7 +98,8 @@ impl Providers {
         let generate: Arc<dyn Generate> = match kind(provider.kind) {
             Some(kind) => {
                 let settings = OpenAiSettings { remote, habits: Habits::of(kind), infill, extra: Map::new() };
-                Arc::new(OpenAiCompatible::new(egress.clone(), settings))
+                let lane = OpenAiCompatible::new(egress.clone(), settings);
+                Arc::new(if provider.has_affinity { lane.with_affinity() } else { lane })
             }
             None => {
                 let settings =
