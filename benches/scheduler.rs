@@ -5,6 +5,7 @@
 //! - `decode ahead`: the same, one step ahead of the commits.
 //! - `mixed`: 256 slots kept full by arrivals of 200 to 2,000 prompt tokens, three in four of them sharing a prefix
 //!   with an earlier one, chunked prefill under 2,048 tokens a step, 64 tokens of output, one cancel in 20 steps.
+//! - `mixed, timed`: the same, and the scheduler is told what each step took: 3 ms and 16 µs for each token.
 
 use sconce::domain::{CacheSalt, Class};
 use sconce::scheduler::{NewSequence, Outcome, Sampled, Scheduler, SchedulerConfig, SequenceId, Step};
@@ -59,6 +60,14 @@ impl Figures {
             self.tokens += step.chunks.iter().map(|chunk| chunk.tokens.get()).sum::<usize>();
         }
         step
+    }
+
+    /// Says what the step took, if the workload does.
+    fn note_time(&mut self, scheduler: &mut Scheduler, step: &Step) {
+        let tokens: usize = step.chunks.iter().map(|chunk| chunk.tokens.get()).sum();
+        let start = Instant::now();
+        scheduler.note_time(step.id, 3_000 + 16 * tokens as u64);
+        self.commit += start.elapsed();
     }
 
     fn commit(&mut self, scheduler: &mut Scheduler, step: &Step, random: &mut Random) -> Vec<Outcome> {
@@ -147,10 +156,17 @@ fn decode(workload: &'static str, depth: usize, steps: usize) -> Figures {
     figures
 }
 
-fn mixed(steps: usize) -> Figures {
+/// Whether the scheduler is told what steps took.
+#[derive(Clone, Copy, PartialEq)]
+enum Times {
+    Told,
+    Untold,
+}
+
+fn mixed(workload: &'static str, times: Times, steps: usize) -> Figures {
     let mut random = Random(SEED);
     let mut scheduler = Scheduler::new(config(0)).expect("the configuration is sound");
-    let mut figures = Figures::new("mixed");
+    let mut figures = Figures::new(workload);
     let mut prompts: Vec<Vec<u32>> = (0..32).map(|_| random.tokens(1_000)).collect();
     let mut live: Vec<SequenceId> = Vec::new();
     while figures.steps < steps {
@@ -175,6 +191,9 @@ fn mixed(steps: usize) -> Figures {
             scheduler.cancel(live.swap_remove(index));
         }
         let step = figures.schedule(&mut scheduler).expect("somebody runs");
+        if times == Times::Told {
+            figures.note_time(&mut scheduler, &step);
+        }
         for outcome in figures.commit(&mut scheduler, &step, &mut random) {
             if let Outcome::Finished { sequence, .. } = outcome {
                 live.retain(|id| *id != sequence);
@@ -189,7 +208,13 @@ fn main() {
     // `cargo test --benches` only wants to see that it runs.
     let is_test = !std::env::args().any(|argument| argument == "--bench");
     let steps = if is_test { 50 } else { 5_000 };
-    for figures in [decode("decode", 0, steps), decode("decode ahead", 1, steps), mixed(steps)] {
+    let workloads = [
+        decode("decode", 0, steps),
+        decode("decode ahead", 1, steps),
+        mixed("mixed", Times::Untold, steps),
+        mixed("mixed, timed", Times::Told, steps),
+    ];
+    for figures in workloads {
         figures.print(is_json);
     }
 }

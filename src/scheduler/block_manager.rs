@@ -1,15 +1,16 @@
 //! Who holds which block of the key-value cache, and which block is given out next.
 //!
 //! A block that nobody references is free; if the prefix cache knows its content it stays matchable until it is given
-//! out again. Free blocks are kept in the order in which they are given out: those without content, then those that no
-//! context retains, then the retained ones, within each by what they are worth. A sequence gives its blocks back last
+//! out again. Free blocks are given out in the order of [`Blocks`]: those without content, then those that no context
+//! retains, then the retained ones, within each by what they are worth. A sequence gives its blocks back last
 //! one first, so that a prefix outlives its tail.
 
 use super::BlockId;
+use super::blocks::{Blocks, Rank};
 use super::prefix_cache::{Chain, NodeRef, PartialMatch, PrefixCache};
-use super::retention::{Context, Owner, Retention, worth};
+use super::retention::{Context, Owner, Retention};
 use crate::domain::CacheSalt;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// At most one block in so many is retained: the rest is whoever comes next's, however many type.
 const RETAINED_SHARE: usize = 2;
@@ -38,13 +39,13 @@ pub(super) enum Tail {
 
 pub(super) struct BlockManager {
     block_tokens: usize,
-    states: Vec<BlockState>,
-    /// Blocks that nobody references; the next one to be given out first.
-    free: BTreeSet<(Worth, BlockId)>,
+    /// Free are those that nobody references.
+    blocks: Blocks<BlockState>,
     cache: PrefixCache,
+    /// What left the cache last; kept for its allocation.
+    removed: Vec<BlockId>,
     retention: Retention,
     num_retained: usize,
-    num_free_retained: usize,
     /// Counts blocks as they come free.
     clock: u64,
 }
@@ -55,32 +56,25 @@ struct BlockState {
     /// Contexts that retain it.
     retainers: u32,
     /// Computed by nobody because they were found in it, since its content was entered.
-    saved_tokens: u64,
+    saved_tokens: u32,
+    /// The prefix cache holds it.
+    is_cached: bool,
     /// Reading of the clock when it came free.
     used_at: u64,
-    /// Its key among the free blocks; `None` while it is referenced.
-    worth: Option<Worth>,
-}
-
-/// In which order free blocks are given out.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Worth {
-    /// Nothing is found in it.
-    Empty,
-    Ordinary(u64),
-    Retained(u64),
+    /// As in [`NodeRef`]. It and `is_cached` are kept here too, so that blocks change their place without a look at
+    /// the tree.
+    generation: u64,
 }
 
 impl BlockManager {
     pub fn new(num_blocks: usize, block_tokens: usize) -> Self {
         let mut manager = Self {
             block_tokens,
-            states: vec![BlockState::default(); num_blocks],
-            free: BTreeSet::new(),
+            blocks: Blocks::new(num_blocks),
             cache: PrefixCache::new(num_blocks, block_tokens),
+            removed: Vec::new(),
             retention: Retention::new(num_blocks, block_tokens),
             num_retained: 0,
-            num_free_retained: 0,
             clock: 0,
         };
         for block in 0..num_blocks {
@@ -91,12 +85,12 @@ impl BlockManager {
 
     /// Blocks that nobody references.
     pub fn num_free(&self) -> usize {
-        self.free.len()
+        self.blocks.num_free()
     }
 
     /// Free blocks that no context retains.
     pub fn num_free_ordinary(&self) -> usize {
-        self.free.len() - self.num_free_retained
+        self.blocks.num_free() - self.blocks.num_free_of(Rank::Retained)
     }
 
     pub fn num_cached(&self) -> usize {
@@ -114,25 +108,25 @@ impl BlockManager {
 
     /// Gives out the free block that is worth least; its content is forgotten. `None` when all are referenced.
     pub fn allocate(&mut self) -> Option<BlockId> {
-        let (_, block) = self.free.first().copied()?;
-        self.leave_free(block);
+        let block = self.blocks.first_free()?;
+        self.blocks.leave_free(block);
         self.forget(block);
-        self.states[block as usize].references = 1;
+        self.blocks.of_mut(block).references = 1;
         Some(block)
     }
 
     /// One more reference to a block.
     pub fn acquire(&mut self, block: BlockId) {
-        if self.states[block as usize].references == 0 {
-            self.leave_free(block);
+        if self.blocks.of(block).references == 0 {
+            self.blocks.leave_free(block);
         }
-        self.states[block as usize].references += 1;
+        self.blocks.of_mut(block).references += 1;
     }
 
     /// One reference less. The last one frees the block.
     pub fn release(&mut self, block: BlockId) {
         let clock = self.clock;
-        let state = &mut self.states[block as usize];
+        let state = self.blocks.of_mut(block);
         assert!(state.references > 0, "block {block} is released but nobody holds it");
         state.references -= 1;
         if state.references == 0 {
@@ -149,7 +143,7 @@ impl BlockManager {
         for block in blocks {
             let gone = given_up.entry(*block).or_default();
             *gone += 1;
-            freed += usize::from(*gone == self.states[*block as usize].references);
+            freed += usize::from(*gone == self.blocks.of(*block).references);
         }
         freed
     }
@@ -168,26 +162,25 @@ impl BlockManager {
 
     /// Counts what a sequence need not compute, for the blocks that spare it.
     pub fn credit(&mut self, found: &PrefixMatch) {
-        for block in &found.blocks {
-            self.states[*block as usize].saved_tokens += self.block_tokens as u64;
-        }
-        if let Some(PartialMatch { block, tokens }) = found.partial {
-            self.states[block as usize].saved_tokens += tokens as u64;
+        let whole = found.blocks.iter().map(|block| (*block, self.block_tokens));
+        for (block, tokens) in whole.chain(found.partial.map(|partial| (partial.block, partial.tokens))) {
+            let state = self.blocks.of_mut(block);
+            state.saved_tokens = state.saved_tokens.saturating_add(tokens as u32);
         }
     }
 
     /// Retains the context of a completion that gives its blocks back, in place of the one that it continues. What it
     /// has computed has been entered. `saved_tokens` of its prompt were found in the cache.
     pub fn retain(&mut self, owner: &Owner, chain: &Chain, computed: Computed<'_>, saved_tokens: usize) {
-        let retained_max = self.states.len() / RETAINED_SHARE;
+        let retained_max = self.blocks.len() / RETAINED_SHARE;
         let mut path = self.path(chain, computed);
         path.truncate(retained_max);
         if path.is_empty() {
             return;
         }
         for node in &path {
-            self.states[node.block as usize].retainers += 1;
-            if self.states[node.block as usize].retainers == 1 {
+            self.blocks.of_mut(node.block).retainers += 1;
+            if self.blocks.of(node.block).retainers == 1 {
                 self.num_retained += 1;
                 self.weigh(node.block);
             }
@@ -207,15 +200,16 @@ impl BlockManager {
         let parent = chain.parent.map(|parent| parent.block);
         let rest = &computed.tokens[chain.blocks * self.block_tokens..];
         let last = self.cache.longest(parent, computed.salt, rest).map(|tail| tail.block).or(parent);
-        last.map(|block| self.cache.path_to(block)).unwrap_or_default()
+        last.map(|block| self.cache.path_to(block, &computed.blocks[..chain.blocks])).unwrap_or_default()
     }
 
     fn let_go(&mut self, context: &Context) {
-        for node in &context.path {
-            if !self.cache.has(*node) {
+        // Last block first, as they came free.
+        for node in context.path.iter().rev() {
+            let state = self.blocks.of_mut(node.block);
+            if state.generation != node.generation {
                 continue; // given out since, to be known for something else
             }
-            let state = &mut self.states[node.block as usize];
             state.retainers -= 1;
             if state.retainers == 0 {
                 self.num_retained -= 1;
@@ -280,48 +274,48 @@ impl BlockManager {
     fn place(&mut self, block: BlockId, parent: Option<BlockId>, salt: CacheSalt, tokens: &[u32]) {
         self.forget(block);
         for covered in self.cache.covered_tails(parent, salt, tokens) {
-            if self.states[covered as usize].references == 0 {
+            if self.blocks.of(covered).references == 0 {
                 self.forget(covered);
             }
         }
         self.cache.insert(block, parent, salt, tokens);
+        self.blocks.of_mut(block).is_cached = true;
     }
 
     /// Makes a block, and what stands on it, unmatchable; what is free of it is given out first.
     fn forget(&mut self, block: BlockId) {
-        for removed in self.cache.remove(block) {
-            let state = &mut self.states[removed as usize];
+        if !self.blocks.of(block).is_cached {
+            return;
+        }
+        let mut removed = std::mem::take(&mut self.removed);
+        self.cache.remove(block, &mut removed);
+        for removed in removed.iter().copied() {
+            let state = self.blocks.of_mut(removed);
             state.saved_tokens = 0;
+            state.generation += 1;
+            state.is_cached = false;
             self.num_retained -= usize::from(state.retainers > 0);
             state.retainers = 0;
             self.weigh(removed);
         }
+        self.removed = removed;
     }
 
     fn enter_free(&mut self, block: BlockId) {
-        let state = &self.states[block as usize];
-        let savings = state.saved_tokens / self.block_tokens as u64;
-        let score = worth(state.used_at, savings, self.states.len());
-        let worth = match (self.cache.contains(block), state.retainers) {
-            (false, _) => Worth::Empty,
-            (true, 0) => Worth::Ordinary(score),
-            (true, _) => Worth::Retained(score),
+        let state = self.blocks.of(block);
+        let rank = match (state.is_cached, state.retainers) {
+            (false, _) => Rank::Empty,
+            (true, 0) => Rank::Ordinary,
+            (true, _) => Rank::Retained,
         };
-        self.num_free_retained += usize::from(matches!(worth, Worth::Retained(_)));
-        self.states[block as usize].worth = Some(worth);
-        self.free.insert((worth, block));
-    }
-
-    fn leave_free(&mut self, block: BlockId) {
-        let worth = self.states[block as usize].worth.take().expect("a block that nobody references is free");
-        self.num_free_retained -= usize::from(matches!(worth, Worth::Retained(_)));
-        self.free.remove(&(worth, block));
+        let savings = state.saved_tokens as usize / self.block_tokens;
+        self.blocks.enter_free(block, rank, state.used_at, savings as u64);
     }
 
     /// Finds a block's place among the free ones anew, if it is one of them.
     fn weigh(&mut self, block: BlockId) {
-        if self.states[block as usize].worth.is_some() {
-            self.leave_free(block);
+        if self.blocks.rank(block).is_some() {
+            self.blocks.leave_free(block);
             self.enter_free(block);
         }
     }
@@ -330,7 +324,7 @@ impl BlockManager {
 #[cfg(test)]
 impl BlockManager {
     pub fn references(&self) -> Vec<u32> {
-        self.states.iter().map(|state| state.references).collect()
+        (0..self.blocks.len()).map(|block| self.blocks.of(block as BlockId).references).collect()
     }
 
     pub fn matchable(&self, block: BlockId) -> usize {
@@ -349,31 +343,34 @@ impl BlockManager {
     /// Panics if the free blocks are not exactly the unreferenced ones in their order, a count is wrong, more is
     /// retained than may be, or a block is not found where it is entered.
     pub fn check(&self) {
-        let mut retainers = vec![0; self.states.len()];
+        let mut retainers = vec![0; self.blocks.len()];
         for node in self.retention.contexts().flat_map(|context| &context.path) {
             retainers[node.block as usize] += u32::from(self.cache.has(*node));
         }
         let (mut num_free, mut num_retained, mut num_free_retained) = (0, 0, 0);
-        for (block, state) in self.states.iter().enumerate() {
-            let is_free = state.worth.is_some_and(|worth| self.free.contains(&(worth, block as BlockId)));
+        for (block, retainers) in retainers.into_iter().enumerate() {
+            let state = self.blocks.of(block as BlockId);
+            assert_eq!(state.generation, self.cache.node(block as BlockId).generation, "block {block}");
+            let rank = self.blocks.rank(block as BlockId);
+            let is_free = rank.is_some();
             let is_cached = self.cache.contains(block as BlockId);
+            assert_eq!(state.is_cached, is_cached, "block {block}");
             assert_eq!(is_free, state.references == 0, "block {block} is free or referenced");
-            assert_eq!(state.worth.is_some(), is_free);
-            assert_eq!(state.retainers, retainers[block], "contexts retain block {block}");
+            assert_eq!(state.retainers, retainers, "contexts retain block {block}");
             assert!(is_cached || state.retainers == 0 && state.saved_tokens == 0, "block {block} was forgotten");
             num_free += usize::from(is_free);
             num_retained += usize::from(state.retainers > 0);
             num_free_retained += usize::from(is_free && state.retainers > 0);
-            match state.worth {
-                Some(Worth::Empty) => assert!(!is_cached),
-                Some(Worth::Ordinary(_)) => assert!(is_cached && state.retainers == 0),
-                Some(Worth::Retained(_)) => assert!(is_cached && state.retainers > 0),
+            match rank {
+                Some(Rank::Empty) => assert!(!is_cached),
+                Some(Rank::Ordinary) => assert!(is_cached && state.retainers == 0),
+                Some(Rank::Retained) => assert!(is_cached && state.retainers > 0),
                 None => {}
             }
         }
-        assert_eq!((num_free, num_retained), (self.free.len(), self.num_retained));
-        assert_eq!(num_free_retained, self.num_free_retained);
-        assert!(num_retained <= self.states.len() / RETAINED_SHARE, "{num_retained} blocks are retained");
+        assert_eq!((num_free, num_retained), (self.blocks.num_free(), self.num_retained));
+        assert_eq!(num_free_retained, self.blocks.num_free_of(Rank::Retained));
+        assert!(num_retained <= self.blocks.len() / RETAINED_SHARE, "{num_retained} blocks are retained");
         self.cache.check();
     }
 }

@@ -11,8 +11,8 @@ pub(super) struct Flight {
     pub id: StepId,
     pub chunks: Vec<FlightChunk>,
     pub work: Work,
-    /// Without chats' prompts.
-    pub own_work: Work,
+    /// What of it chats' prompts are.
+    pub chats_work: Work,
     /// A completion waited or ran when it was planned.
     pub has_completion: bool,
     /// Sources of its copies.
@@ -39,6 +39,19 @@ impl FlightChunk {
     fn accepted(&self, own: &[Sampled]) -> usize {
         self.draft.iter().zip(own).take_while(|(guess, row)| **guess == row.token).count()
     }
+
+    /// Positions that were computed from what the sequence says. Those behind a wrong guess will be computed anew.
+    fn note_computed(&self, sequence: &mut Sequence, accepted: usize) {
+        if sequence.is_failed {
+            return;
+        }
+        // A surplus token was computed but is not part of the sequence.
+        let end = (self.end + accepted).min(sequence.tokens.len());
+        sequence.computed = sequence.computed.max(end);
+        if !self.draft.is_empty() {
+            sequence.scheduled = sequence.computed;
+        }
+    }
 }
 
 impl Scheduler {
@@ -47,7 +60,7 @@ impl Scheduler {
     pub fn note_time(&mut self, step: StepId, micros: u64) {
         let flight = self.in_flight.front().expect("a step in flight was timed");
         assert_eq!(flight.id, step, "steps end in order of submission");
-        self.pace.learn(flight.work, flight.own_work, flight.has_completion, micros);
+        self.pace.learn(flight.work, flight.chats_work, flight.has_completion, micros);
     }
 
     /// Takes the tokens of the oldest step in flight, in the order of its chunks: of each sampled row one, up to and
@@ -71,8 +84,7 @@ impl Scheduler {
                 self.take_token(row, sampled_index, &mut outcomes);
                 sampled_index += 1;
             }
-            self.note_computed(chunk, accepted);
-            self.collect_chunk(chunk);
+            self.collect_chunk(chunk, accepted);
         }
         assert_eq!(sampled_index, sampled.len(), "tokens come in the order of their chunks, no more than rows");
         outcomes
@@ -109,20 +121,6 @@ impl Scheduler {
         }
     }
 
-    /// Positions that were computed from what the sequence says. Those behind a wrong guess will be computed anew.
-    fn note_computed(&mut self, chunk: &FlightChunk, accepted: usize) {
-        let sequence = self.sequences.get_mut(&chunk.sequence).expect("a sequence in flight is known");
-        if sequence.is_failed {
-            return;
-        }
-        // A surplus token was computed but is not part of the sequence.
-        let end = (chunk.end + accepted).min(sequence.tokens.len());
-        sequence.computed = sequence.computed.max(end);
-        if !chunk.draft.is_empty() {
-            sequence.scheduled = sequence.computed;
-        }
-    }
-
     /// Appends a sampled token, or ends the sequence by it.
     fn take_token(&mut self, row: &Sampled, sampled_index: usize, outcomes: &mut Vec<Outcome>) {
         let Sampled { sequence: id, token } = *row;
@@ -148,8 +146,9 @@ impl Scheduler {
     }
 
     /// Makes blocks that this chunk has filled matchable, or gives everything back after the last step in flight.
-    fn collect_chunk(&mut self, chunk: &FlightChunk) {
+    fn collect_chunk(&mut self, chunk: &FlightChunk, accepted: usize) {
         let sequence = self.sequences.get_mut(&chunk.sequence).expect("a sequence in flight is known");
+        chunk.note_computed(sequence, accepted);
         sequence.in_flight -= 1;
         if sequence.phase != Phase::Running {
             if sequence.in_flight == 0 {

@@ -53,7 +53,7 @@ impl Scheduler {
         let mut step_tokens = plan.tokens();
         let left = self.config.step_tokens_max.saturating_sub(step_tokens);
         let mut left = left.min(drafter.step_drafts_max());
-        if self.config.depth > 0 {
+        if self.config.depth > 0 || left == 0 {
             return;
         }
         for (id, draft) in plan.decodes.iter().zip(&mut plan.drafts) {

@@ -25,6 +25,7 @@
 
 mod admission;
 mod block_manager;
+mod blocks;
 mod commit;
 mod config;
 mod draft;

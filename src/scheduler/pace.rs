@@ -59,11 +59,11 @@ impl Pace {
         self.completion_at_us = Some(now_us);
     }
 
-    /// A step took so long; `own` is what it computed besides chats' prompts.
-    pub fn learn(&mut self, work: Work, own: Work, has_completion: bool, micros: u64) {
+    /// A step took so long; `chats` is what of it chats' prompts were.
+    pub fn learn(&mut self, work: Work, chats: Work, has_completion: bool, micros: u64) {
         self.times.learn(work, micros);
         if has_completion && micros > 0 {
-            self.served_us += self.times.of(own);
+            self.served_us += self.times.of(work.without(chats));
         }
     }
 
@@ -108,21 +108,26 @@ mod tests {
 
     const ROW_US: u64 = 20_000;
 
+    fn row() -> Work {
+        let mut row = Work::default();
+        row.add_decode(0, 1);
+        row
+    }
+
     /// A machine on which a row takes 20 ms, and ten prompt tokens ten more.
     fn measured() -> Pace {
         let mut pace = Pace::default();
         for _ in 0..8 {
-            let row = Work::decode(0, 1);
-            let mut with_prompt = row;
-            with_prompt.add(Work::prefill(0, 10));
-            pace.learn(row, row, false, ROW_US);
-            pace.learn(with_prompt, row, false, ROW_US + 10_000);
+            let mut with_prompt = row();
+            with_prompt.add_prefill(0, 10);
+            pace.learn(row(), Work::default(), false, ROW_US);
+            pace.learn(with_prompt, Work::prefill(0, 10), false, ROW_US + 10_000);
         }
         pace
     }
 
     fn check(pace: &mut Pace, company: Company, terms: Terms, expected_us: Option<f64>) {
-        let given = pace.chat_us(company, Work::decode(0, 1), terms);
+        let given = pace.chat_us(company, row(), terms);
         let is_close = match (given, expected_us) {
             (Some(given), Some(expected)) => (given - expected).abs() < 100.0,
             (given, expected) => given == expected,
@@ -156,7 +161,7 @@ mod tests {
         // A completion of 40 rows may wait for 24.
         let started_at = pace.served_us();
         for _ in 0..40 {
-            pace.learn(Work::decode(0, 1), Work::decode(0, 1), true, ROW_US);
+            pace.learn(row(), Work::default(), true, ROW_US);
         }
         pace.learn_completion(started_at);
         check(&mut pace, Company::MayCome, terms, Some(row_us * (40.0 * WAIT_SHARE - 1.0)));

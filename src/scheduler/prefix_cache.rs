@@ -9,10 +9,9 @@
 //! (arXiv:2312.07104).
 
 use super::BlockId;
-use super::sequence::NumberHasher;
 use crate::domain::CacheSalt;
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::num::NonZeroU32;
 
 /// Blocks compared before a search gives up: bounds the work on crafted hashes and on many prompts that part at the
 /// same place. The youngest are looked at first.
@@ -26,7 +25,7 @@ const HASH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeRef {
     pub block: BlockId,
-    generation: u64,
+    pub generation: u64,
 }
 
 /// How far a sequence's own blocks are entered: `blocks` full ones, the last of which is `parent`.
@@ -43,6 +42,8 @@ pub(super) struct PartialMatch {
     pub tokens: usize,
 }
 
+/// Of one block; a cache line.
+#[repr(align(64))]
 struct Node {
     /// `None`: the block is not in the tree.
     entry: Option<Entry>,
@@ -50,17 +51,31 @@ struct Node {
     generation: u64,
 }
 
+/// A block's number and one, so that a link that may lead nowhere takes four bytes: memory is what a search costs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Link(NonZeroU32);
+
+impl Link {
+    fn to(block: BlockId) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(block))
+    }
+
+    fn block(self) -> BlockId {
+        self.0.get() - 1
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
-    parent: Option<BlockId>,
+    parent: Option<Link>,
     salt: CacheSalt,
     hash: u64,
     /// Matchable positions; less than a whole block for a tail, which has no children and no place in `buckets`.
-    len: usize,
-    first_child: Option<BlockId>,
-    next_sibling: Option<BlockId>,
-    previous_sibling: Option<BlockId>,
-    next_in_bucket: Option<BlockId>,
+    len: u32,
+    first_child: Option<Link>,
+    next_sibling: Option<Link>,
+    previous_sibling: Option<Link>,
+    next_in_bucket: Option<Link>,
 }
 
 pub(super) struct PrefixCache {
@@ -68,8 +83,9 @@ pub(super) struct PrefixCache {
     nodes: Vec<Node>,
     /// `[num_blocks * block_tokens]`, by block.
     tokens: Vec<u32>,
-    roots: HashMap<CacheSalt, BlockId>,
-    buckets: HashMap<u64, BlockId, BuildHasherDefault<NumberHasher>>,
+    roots: HashMap<CacheSalt, Link>,
+    /// By the low bits of the hash; a power of two, at least one for each block.
+    buckets: Vec<Option<Link>>,
     len: usize,
     hash_mask: u64,
 }
@@ -81,7 +97,7 @@ impl PrefixCache {
             nodes: (0..num_blocks).map(|_| Node { entry: None, generation: 0 }).collect(),
             tokens: vec![0; num_blocks * block_tokens],
             roots: HashMap::new(),
-            buckets: HashMap::default(),
+            buckets: vec![None; num_blocks.next_power_of_two()],
             len: 0,
             hash_mask: u64::MAX,
         }
@@ -105,9 +121,26 @@ impl PrefixCache {
         chain.parent.is_none_or(|parent| self.has(parent))
     }
 
-    /// The blocks from the first one down to `block`.
-    pub fn path_to(&self, block: BlockId) -> Vec<NodeRef> {
-        let upwards = std::iter::successors(Some(block), |block| self.entry(*block).parent);
+    /// The blocks from the first one down to `block`. They are nearly always the `likely` ones and `block`, which is
+    /// found out without waiting for each parent to be read before the next.
+    pub fn path_to(&self, block: BlockId, likely: &[BlockId]) -> Vec<NodeRef> {
+        let is_last = likely.last() == Some(&block);
+        let likely = if is_last { &likely[..likely.len() - 1] } else { likely };
+        let mut path = Vec::with_capacity(likely.len() + 1);
+        let mut parent = None;
+        for here in likely.iter().copied().chain([block]) {
+            let node = &self.nodes[here as usize];
+            if node.entry.as_ref().is_none_or(|entry| entry.parent != parent) {
+                return self.path_upwards(block);
+            }
+            path.push(NodeRef { block: here, generation: node.generation });
+            parent = Some(Link::to(here));
+        }
+        path
+    }
+
+    fn path_upwards(&self, block: BlockId) -> Vec<NodeRef> {
+        let upwards = std::iter::successors(Some(block), |block| self.entry(*block).parent.map(Link::block));
         let mut path: Vec<NodeRef> = upwards.map(|block| self.node(block)).collect();
         path.reverse();
         path
@@ -121,11 +154,13 @@ impl PrefixCache {
     /// The full block with exactly these tokens below `parent`.
     pub fn child(&self, parent: Option<BlockId>, salt: CacheSalt, tokens: &[u32]) -> Option<BlockId> {
         let hash = self.hash(parent, salt, tokens);
-        let mut candidate = self.buckets.get(&hash).copied();
+        let parent = parent.map(Link::to);
+        let mut candidate = self.buckets[self.bucket(hash)];
         for _ in 0..CANDIDATES_MAX {
-            let block = candidate?;
+            let block = candidate?.block();
             let entry = self.entry(block);
-            if entry.parent == parent && entry.salt == salt && self.tokens(block) == tokens {
+            let is_alike = entry.hash == hash && entry.parent == parent && entry.salt == salt;
+            if is_alike && self.tokens(block) == tokens {
                 return Some(block);
             }
             candidate = entry.next_in_bucket;
@@ -163,21 +198,23 @@ impl PrefixCache {
         assert!(!tokens.is_empty() && tokens.len() <= self.block_tokens, "{} tokens for one block", tokens.len());
         let hash = self.hash(parent, salt, tokens);
         let is_full = tokens.len() == self.block_tokens;
-        let next_in_bucket = if is_full { self.buckets.insert(hash, block) } else { None };
+        let link = Link::to(block);
+        let bucket = self.bucket(hash);
+        let next_in_bucket = if is_full { self.buckets[bucket].replace(link) } else { None };
         let next_sibling = match parent {
-            Some(parent) => self.entry_mut(parent).first_child.replace(block),
-            None => self.roots.insert(salt, block),
+            Some(parent) => self.entry_mut(parent).first_child.replace(link),
+            None => self.roots.insert(salt, link),
         };
         if let Some(next) = next_sibling {
-            self.entry_mut(next).previous_sibling = Some(block);
+            self.entry_mut(next.block()).previous_sibling = Some(link);
         }
         let at = block as usize * self.block_tokens;
         self.tokens[at..at + tokens.len()].copy_from_slice(tokens);
         self.nodes[block as usize].entry = Some(Entry {
-            parent,
+            parent: parent.map(Link::to),
             salt,
             hash,
-            len: tokens.len(),
+            len: tokens.len() as u32,
             first_child: None,
             next_sibling,
             previous_sibling: None,
@@ -186,29 +223,30 @@ impl PrefixCache {
         self.len += 1;
     }
 
-    /// Takes `block` and everything below it out of the tree; answers with all of them. Nothing if it was not in it.
-    pub fn remove(&mut self, block: BlockId) -> Vec<BlockId> {
-        let Some(entry) = self.nodes[block as usize].entry else { return Vec::new() };
+    /// Takes `block` and everything below it out of the tree. `removed` are all of them afterwards: none if it was not
+    /// in it.
+    pub fn remove(&mut self, block: BlockId, removed: &mut Vec<BlockId>) {
+        removed.clear();
+        let Some(entry) = self.nodes[block as usize].entry else { return };
         self.unlink_from_siblings(&entry);
-        let mut removed = vec![block];
+        removed.push(block);
         let mut visited = 0;
         while visited < removed.len() {
             let parent = removed[visited];
             let mut child = self.entry(parent).first_child;
-            while let Some(block) = child {
-                removed.push(block);
-                child = self.entry(block).next_sibling;
+            while let Some(link) = child {
+                removed.push(link.block());
+                child = self.entry(link.block()).next_sibling;
             }
             visited += 1;
         }
-        for block in &removed {
+        for block in removed.iter() {
             self.unlink_from_bucket(*block);
             let node = &mut self.nodes[*block as usize];
             node.entry = None;
             node.generation += 1;
         }
         self.len -= removed.len();
-        removed
     }
 
     fn children(&self, parent: Option<BlockId>, salt: CacheSalt) -> impl Iterator<Item = BlockId> {
@@ -216,16 +254,20 @@ impl PrefixCache {
             Some(parent) => self.entry(parent).first_child,
             None => self.roots.get(&salt).copied(),
         };
-        std::iter::successors(first, |block| self.entry(*block).next_sibling).take(CANDIDATES_MAX)
+        self.siblings(first).take(CANDIDATES_MAX)
+    }
+
+    fn siblings(&self, first: Option<Link>) -> impl Iterator<Item = BlockId> {
+        std::iter::successors(first, |link| self.entry(link.block()).next_sibling).map(Link::block)
     }
 
     fn unlink_from_siblings(&mut self, entry: &Entry) {
         if let Some(next) = entry.next_sibling {
-            self.entry_mut(next).previous_sibling = entry.previous_sibling;
+            self.entry_mut(next.block()).previous_sibling = entry.previous_sibling;
         }
         match (entry.previous_sibling, entry.parent, entry.next_sibling) {
-            (Some(previous), _, next) => self.entry_mut(previous).next_sibling = next,
-            (None, Some(parent), next) => self.entry_mut(parent).first_child = next,
+            (Some(previous), _, next) => self.entry_mut(previous.block()).next_sibling = next,
+            (None, Some(parent), next) => self.entry_mut(parent.block()).first_child = next,
             (None, None, Some(next)) => _ = self.roots.insert(entry.salt, next),
             (None, None, None) => _ = self.roots.remove(&entry.salt),
         }
@@ -233,31 +275,28 @@ impl PrefixCache {
 
     fn unlink_from_bucket(&mut self, block: BlockId) {
         let Entry { hash, len, next_in_bucket, .. } = *self.entry(block);
-        if len < self.block_tokens {
+        if (len as usize) < self.block_tokens {
             return;
         }
-        let first = self.buckets[&hash];
-        if first == block {
-            match next_in_bucket {
-                Some(next) => _ = self.buckets.insert(hash, next),
-                None => _ = self.buckets.remove(&hash),
-            }
+        let (link, bucket) = (Link::to(block), self.bucket(hash));
+        if self.buckets[bucket] == Some(link) {
+            self.buckets[bucket] = next_in_bucket;
             return;
         }
-        let mut previous = first;
-        while let Some(next) = self.entry(previous).next_in_bucket {
-            if next == block {
-                self.entry_mut(previous).next_in_bucket = next_in_bucket;
+        let mut previous = self.buckets[bucket];
+        while let Some(here) = previous {
+            previous = self.entry(here.block()).next_in_bucket;
+            if previous == Some(link) {
+                self.entry_mut(here.block()).next_in_bucket = next_in_bucket;
                 return;
             }
-            previous = next;
         }
         unreachable!("full block {block} is in the tree but not in its bucket");
     }
 
     fn tokens(&self, block: BlockId) -> &[u32] {
         let at = block as usize * self.block_tokens;
-        &self.tokens[at..at + self.entry(block).len]
+        &self.tokens[at..at + self.entry(block).len as usize]
     }
 
     fn entry(&self, block: BlockId) -> &Entry {
@@ -277,6 +316,10 @@ impl PrefixCache {
         hash & self.hash_mask
     }
 
+    fn bucket(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
     /// Forces collisions.
     #[cfg(test)]
     pub fn keep_hash_bits(&mut self, bits: u32) {
@@ -288,7 +331,7 @@ impl PrefixCache {
     pub fn path(&self, block: BlockId) -> Option<(CacheSalt, Vec<u32>)> {
         let entry = self.nodes[block as usize].entry.as_ref()?;
         let mut tokens = match entry.parent {
-            Some(parent) => self.path(parent).expect("a parent is in the tree").1,
+            Some(parent) => self.path(parent.block()).expect("a parent is in the tree").1,
             None => Vec::new(),
         };
         tokens.extend_from_slice(self.tokens(block));
@@ -300,19 +343,17 @@ impl PrefixCache {
     pub fn check(&self) {
         let mut len = 0;
         let mut linked = 0;
-        let siblings = |first| std::iter::successors(first, |block: &BlockId| self.entry(*block).next_sibling);
-        linked += self.roots.values().map(|first| siblings(Some(*first)).count()).sum::<usize>();
+        linked += self.roots.values().map(|first| self.siblings(Some(*first)).count()).sum::<usize>();
         for (block, node) in self.nodes.iter().enumerate() {
             let Some(entry) = &node.entry else { continue };
             len += 1;
-            linked += siblings(entry.first_child).count();
-            let is_full = entry.len == self.block_tokens;
+            linked += self.siblings(entry.first_child).count();
+            let is_full = entry.len as usize == self.block_tokens;
             assert!(is_full || entry.first_child.is_none(), "a tail has no children");
-            assert!(entry.parent.is_none_or(|parent| self.entry(parent).salt == entry.salt), "salts are apart");
-            let mut bucket = std::iter::successors(self.buckets.get(&entry.hash).copied(), |block| {
-                self.entry(*block).next_in_bucket
-            });
-            assert_eq!(bucket.any(|other| other as usize == block), is_full, "full blocks are found by hash");
+            assert!(entry.parent.is_none_or(|parent| self.entry(parent.block()).salt == entry.salt), "salts are apart");
+            let first = self.buckets[self.bucket(entry.hash)];
+            let mut bucket = std::iter::successors(first, |link| self.entry(link.block()).next_in_bucket);
+            assert_eq!(bucket.any(|link| link.block() as usize == block), is_full, "full blocks are found by hash");
         }
         assert_eq!((len, linked), (self.len, self.len), "every block in the tree hangs in one place");
     }

@@ -7,6 +7,7 @@
 //!
 //! What is worth keeping weighs last use and tokens saved, as in GreedyDual-Size-Frequency (Cherkasova, HPL-98-69).
 
+use super::blocks::worth;
 use super::prefix_cache::NodeRef;
 use crate::domain::{CacheSalt, SessionKey};
 use std::collections::HashMap;
@@ -17,15 +18,6 @@ const OWNERS_MAX: usize = 256;
 const SESSION_CONTEXTS_MAX: usize = 3;
 /// Completions without a session may be of as many editors: GitLab names none.
 const TENANT_CONTEXTS_MAX: usize = 64;
-/// More savings than these say nothing new.
-const SAVINGS_MAX: u64 = 8;
-
-/// What a block or a context is worth, on a clock that counts blocks as they come free: its last use, moved into the
-/// future by an eighth of the cache's turnover for each time that it has saved all its tokens, up to a whole one.
-pub(super) fn worth(used_at: u64, savings: u64, num_blocks: usize) -> u64 {
-    used_at + savings.min(SAVINGS_MAX) * num_blocks as u64 / SAVINGS_MAX
-}
-
 /// Whose contexts are counted together.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Owner {

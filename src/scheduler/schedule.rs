@@ -187,19 +187,20 @@ impl Scheduler {
     /// Prompt tokens of chats that the step may have beside what it computes for others, so that nobody waits long for it.
     /// At least one, so that every chat goes on.
     fn chat_tokens_in_time(&mut self, plan: &Plan, company: Company) -> usize {
-        if company == Company::Nobody || plan.prefills.iter().all(|prefill| !prefill.is_chat) {
+        let has_chats = plan.prefills.iter().any(|prefill| prefill.is_chat);
+        if company == Company::Nobody || !has_chats || !self.pace.times.is_known() {
             return usize::MAX;
         }
         let start = |id: &SequenceId| self.sequences[id].scheduled;
         let mut own = Work::default();
         for id in &plan.decodes {
-            own.add(Work::decode(start(id), 1));
+            own.add_decode(start(id), 1);
         }
         let mut left = self.config.step_tokens_max - plan.decodes.len();
         for prefill in plan.prefills.iter().filter(|prefill| !prefill.is_chat) {
             let tokens = prefill.tokens.min(left);
             left -= tokens;
-            own.add(Work::prefill(start(&prefill.priority.id), tokens));
+            own.add_prefill(start(&prefill.priority.id), tokens);
         }
         let terms = Terms { chat_share: self.config.chat_share.into(), steps_waited: self.config.depth + 1 };
         let Some(mut left_us) = self.pace.chat_us(company, own, terms) else { return usize::MAX };
@@ -252,9 +253,9 @@ impl Scheduler {
         let id = StepId(self.next_step);
         self.next_step += 1;
         let pins = builder.copies.iter().map(|copy| copy.from).collect();
-        let StepBuilder { flights: chunks, work, own_work, .. } = builder;
+        let StepBuilder { flights: chunks, work, chats_work, .. } = builder;
         let has_completion = self.num_completions > 0;
-        self.in_flight.push_back(Flight { id, chunks, work, own_work, has_completion, pins });
+        self.in_flight.push_back(Flight { id, chunks, work, chats_work, has_completion, pins });
         Some(Step { id, copies: builder.copies, chunks: builder.chunks })
     }
 }
@@ -265,8 +266,8 @@ struct StepBuilder {
     chunks: Vec<Chunk>,
     flights: Vec<FlightChunk>,
     work: Work,
-    /// Without chats' prompts.
-    own_work: Work,
+    /// What of it chats' prompts are.
+    chats_work: Work,
 }
 
 impl StepBuilder {
@@ -287,11 +288,13 @@ impl StepBuilder {
         };
         let sampled_rows = if known_end >= known { 1 + draft.len() } else { 0 };
         let end = known_end + draft.len();
-        let is_decode = sampled_rows == end - start;
-        let work = if is_decode { Work::decode(start, sampled_rows) } else { Work::prefill(start, end - start) };
-        self.work.add(work);
-        if is_decode || sequence.class == Class::Completion {
-            self.own_work.add(work);
+        if sampled_rows == end - start {
+            self.work.add_decode(start, sampled_rows);
+        } else {
+            self.work.add_prefill(start, tokens);
+            if sequence.class == Class::Chat {
+                self.chats_work.add_prefill(start, tokens);
+            }
         }
         self.copies.extend(sequence.copy.take());
         self.chunks.push(Chunk {

@@ -44,21 +44,32 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// `tokens` prompt tokens from position `start` on.
+    /// `tokens` more prompt tokens, from position `start` on.
+    pub fn add_prefill(&mut self, start: usize, tokens: usize) {
+        self.prefill_tokens += tokens;
+        self.prefill_reads += reads(start, tokens);
+    }
+
+    /// `rows` more tokens from position `start` on, all of them sampled from.
+    pub fn add_decode(&mut self, start: usize, rows: usize) {
+        self.decode_rows += rows;
+        self.decode_reads += reads(start, rows);
+    }
+
+    /// `tokens` prompt tokens from position `start` on, and nothing else.
     pub fn prefill(start: usize, tokens: usize) -> Self {
-        Self { prefill_tokens: tokens, prefill_reads: reads(start, tokens), ..Self::default() }
+        let mut work = Self::default();
+        work.add_prefill(start, tokens);
+        work
     }
 
-    /// `rows` tokens from position `start` on, all of them sampled from.
-    pub fn decode(start: usize, rows: usize) -> Self {
-        Self { decode_rows: rows, decode_reads: reads(start, rows), ..Self::default() }
-    }
-
-    pub fn add(&mut self, other: Self) {
-        self.prefill_tokens += other.prefill_tokens;
-        self.prefill_reads += other.prefill_reads;
-        self.decode_rows += other.decode_rows;
-        self.decode_reads += other.decode_reads;
+    /// The rest without a part of it.
+    pub fn without(mut self, part: Self) -> Self {
+        self.prefill_tokens -= part.prefill_tokens;
+        self.prefill_reads -= part.prefill_reads;
+        self.decode_rows -= part.decode_rows;
+        self.decode_reads -= part.decode_reads;
+        self
     }
 
     fn quantities(&self) -> Quantities {
@@ -226,7 +237,7 @@ mod tests {
     fn step(prefill: (usize, usize), decodes: usize, context: usize) -> Work {
         let mut work = Work::prefill(prefill.0, prefill.1);
         for _ in 0..decodes {
-            work.add(Work::decode(context, 1));
+            work.add_decode(context, 1);
         }
         work
     }
