@@ -99,6 +99,8 @@ impl CliError {
                 | ServeError::Route { .. }
                 | ServeError::NoSuchLane { .. }
                 | ServeError::NoInfillCard { .. }
+                | ServeError::Credentials { .. }
+                | ServeError::NoProject { .. }
                 | ServeError::OwnKeys(_)
                 | ServeError::GitlabAuth(_)
                 | ServeError::Egress(_)

@@ -1,5 +1,6 @@
 //! Layers to [`Config`]: every key is read here once, with its range, and what only shows in combination is checked.
 
+use super::build_cloud::Clouds;
 use super::gitlab_env::Notice;
 use super::problem::Problem;
 use super::reader::Reader;
@@ -36,7 +37,8 @@ pub fn config(reader: &mut Reader<'_>, environment: &Environment, notices: Vec<N
     let access = build_gateway::access(reader);
     let tls = build_gateway::tls(reader);
     let egress = build_gateway::egress(reader, &gitlab);
-    let providers = build_routing::providers(reader);
+    let clouds = Clouds::read(reader);
+    let providers = build_routing::providers(reader, &clouds);
     let routes = build_routing::routes(reader);
     build_gateway::check_names(reader, &models, &routed_models, &catalog);
     if !server.listen.ip().to_canonical().is_loopback() {

@@ -189,7 +189,7 @@ pub fn secret(reader: &mut Reader<'_>, key: &str) -> Option<Secret> {
     }
 }
 
-fn read_secret(path: &Path) -> Result<String, String> {
+pub fn read_secret(path: &Path) -> Result<String, String> {
     let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if bytes > SECRET_FILE_BYTES_MAX {
         return Err(format!("it has {bytes} bytes, the limit is {SECRET_FILE_BYTES_MAX}"));

@@ -2,23 +2,27 @@
 //! would fail at the start.
 
 use super::build::{CONTEXT_TOKENS_MAX, count_nonzero};
-use super::build_gateway::{secret, url};
+use super::build_cloud::{Below, Clouds};
+use super::build_gateway::{bare_address, secret};
+use super::cloud::Place;
 use super::keys::{FEATURES, suggest};
 use super::problem::Problem;
 use super::reader::Reader;
-use super::routing::{Provider, ProviderInfill, ProviderKind, Route, RoutedModel};
+use super::routing::{Provider, ProviderInfill, ProviderKind, ProviderSampling, Route, RoutedModel};
 use super::{Catalog, Config, EMBEDDED_NAME, EgressMode, Model};
 use crate::domain::LaneName;
+use crate::provider::{Vertex, bedrock_address};
 use crate::route::policy::{RemoteRule, check_lanes};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub fn providers(reader: &mut Reader<'_>) -> Vec<Provider> {
+pub fn providers(reader: &mut Reader<'_>, clouds: &Clouds) -> Vec<Provider> {
     let names = reader.names_below("providers");
-    names.into_iter().filter_map(|name| provider(reader, name)).collect()
+    names.into_iter().filter_map(|name| provider(reader, clouds, name)).collect()
 }
 
-fn provider(reader: &mut Reader<'_>, name: String) -> Option<Provider> {
+fn provider(reader: &mut Reader<'_>, clouds: &Clouds, name: String) -> Option<Provider> {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
     if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) || name == LaneName::LOCAL {
         let origin = reader.origin_below("providers", &name);
@@ -33,8 +37,16 @@ fn provider(reader: &mut Reader<'_>, name: String) -> Option<Provider> {
         return None;
     }
     let kind = reader.choice(&key("kind"), kinds);
-    let url = url(reader, &key("url")).or_else(|| kind.url().map(str::to_owned));
     let api_key = secret(reader, &key("api_key"));
+    let mut below = Below { reader, clouds, name: &name, kind };
+    let place = below.place();
+    let credentials = below.credentials(api_key.is_some() || clouds.api_key(kind).is_some());
+    let api_key = api_key.or_else(|| clouds.api_key(kind));
+    let url = address(reader, &key("url")).or_else(|| kind.url().map(str::to_owned)).or_else(|| match &place {
+        Some(Place::Bedrock { region }) => Some(bedrock_address(region)),
+        Some(Place::Vertex { location, .. }) => Some(Vertex::base(location)),
+        Some(Place::Anywhere | Place::Gitlab(_)) | None => None,
+    });
     let mut number = |last: &str, range, default| match reader.is_set(&key(last)) {
         true => reader.whole(&key(last), range),
         false => default,
@@ -46,15 +58,29 @@ fn provider(reader: &mut Reader<'_>, name: String) -> Option<Provider> {
     let failures_max = number("failures_max", 1..=1_000_000, u64::from(Provider::FAILURES_MAX));
     let infill = infill(reader, &key("infill"), kind);
     let by_identifier = reader.is_set(&key("by_identifier")) && reader.flag(&key("by_identifier"));
+    let has_answer_prefix = reader.is_set(&key("answer_prefix")) && reader.flag(&key("answer_prefix"));
+    let sampling = match reader.is_set(&key("sampling")) {
+        true => reader.choice(&key("sampling"), ProviderSampling::NAMED),
+        false => ProviderSampling::default(),
+    };
+    let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
+    let shown = |fields: &Map<String, Value>| fields.keys().cloned().collect::<Vec<_>>().join(", ");
+    let extra = reader.parsed(&key("extra"), "a JSON object, such as '{\"seed\": 1}'", object, shown);
     let has_affinity = reader.is_set(&key("affinity")) && reader.flag(&key("affinity"));
     let Some(url) = url else {
-        if !reader.is_set(&key("url")) {
+        if !reader.is_set(&key("url")) && place.is_some() {
             reader.problem(Problem::ProviderWithoutUrl { name });
         }
         return None;
     };
+    let (place, credentials) = (place?, credentials?);
     Some(Provider {
         kind,
+        place,
+        credentials,
+        sampling,
+        has_answer_prefix,
+        extra: extra.unwrap_or_default(),
         url,
         api_key,
         max_tokens: count_nonzero(max_tokens),
@@ -69,6 +95,20 @@ fn provider(reader: &mut Reader<'_>, name: String) -> Option<Provider> {
     })
 }
 
+/// The address of a provider. Azure's may carry the version of its API, and nothing else stands behind a path.
+fn address(reader: &mut Reader<'_>, key: &str) -> Option<String> {
+    let parse = |text: &str| {
+        let (base, query) = text.split_once('?').unwrap_or((text, ""));
+        let is_version = query.is_empty() || (query.starts_with("api-version=") && !query.contains(['&', '#']));
+        bare_address(base).filter(|_| is_version).map(|base| match query {
+            "" => base,
+            query => format!("{base}?{query}"),
+        })
+    };
+    let expected = "an http or https address without user name and query, such as https://models.example.com/v1";
+    reader.parsed(key, expected, parse, String::clone)
+}
+
 fn infill(reader: &mut Reader<'_>, key: &str, kind: ProviderKind) -> ProviderInfill {
     let read = reader.text(key);
     match read.as_deref() {
@@ -78,6 +118,7 @@ fn infill(reader: &mut Reader<'_>, key: &str, kind: ProviderKind) -> ProviderInf
         Some("fim") => ProviderInfill::Fim,
         Some(card) => ProviderInfill::Card(card.to_owned()),
         None if kind == ProviderKind::Mistral => ProviderInfill::Fim,
+        None if kind == ProviderKind::Sconce => ProviderInfill::Suffix,
         None => ProviderInfill::Auto,
     }
 }
@@ -120,8 +161,7 @@ fn route(reader: &mut Reader<'_>, above: &str) -> Route {
 pub fn request_endpoints(reader: &mut Reader<'_>) -> Vec<String> {
     let expected =
         "a list of http or https addresses without user name and query, such as https://models.example.com/v1";
-    let parse = |text: &str| super::build_gateway::bare_address(text);
-    reader.list("egress.request_endpoints", expected, parse)
+    reader.list("egress.request_endpoints", expected, bare_address)
 }
 
 /// Whether every lane leads somewhere and could be asked.

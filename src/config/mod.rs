@@ -7,8 +7,10 @@
 //! it, at once) and a [`Report`] that says where each value came from.
 
 mod build;
+mod build_cloud;
 mod build_gateway;
 mod build_routing;
+mod cloud;
 mod gateway;
 mod gitlab_env;
 mod keys;
@@ -22,12 +24,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use cloud::{Credentials, Entra, EntraIdentity, GitlabInstance, Place};
 pub use gateway::{Access, Bypass, Egress, EgressMode, Gitlab, ProxyUrl, State, Tls, TlsFiles};
 pub use gitlab_env::Notice;
 pub use layers::{Environment, Flag};
 pub use problem::{ConfigError, Problem};
 pub use report::Report;
-pub use routing::{Provider, ProviderInfill, ProviderKind, Route, RoutedModel};
+pub use routing::{Provider, ProviderInfill, ProviderKind, ProviderSampling, Route, RoutedModel};
 pub use size::Bytes;
 pub use table::{RouteRow, RouteTable};
 

@@ -96,6 +96,8 @@ pub enum Problem {
     ProviderName { origin: String, name: String },
     #[error("provider `{name}` has no kind: set `kind` below [providers.{name}] to one of {kinds}")]
     ProviderWithoutKind { name: String, kinds: String },
+    #[error("provider `{name}` has no {key}: set `{key}` below [providers.{name}]; {reason}")]
+    ProviderLacks { name: String, key: &'static str, reason: &'static str },
     #[error(
         "provider `{name}` has no address: set `url` below [providers.{name}], such as https://models.example.com/v1"
     )]

@@ -353,11 +353,13 @@ impl<'figment> Reader<'figment> {
     }
 }
 
-/// An address without the user name and the password that may stand in it.
+/// An address without the user name, the password and the query that may stand in it.
 fn without_password(text: &str) -> String {
-    match text.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
-        Some((scheme, Some((_, rest)))) => format!("{scheme}://(hidden)@{rest}"),
-        _ => text.to_owned(),
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?(hidden)"));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("{scheme}://(hidden)@{rest}{query}"),
+        None => format!("{scheme}://{rest}{query}"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Settings of lanes: which providers there are, and who is asked for what.
 
 use super::Secret;
+use super::cloud::{Credentials, Place};
 use crate::domain::LaneName;
 use crate::route::policy::RemoteRule;
+use serde_json::{Map, Value};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -17,6 +19,13 @@ pub struct Provider {
     pub max_tokens: NonZeroUsize,
     pub context_tokens: NonZeroUsize,
     pub infill: ProviderInfill,
+    pub place: Place,
+    pub credentials: Credentials,
+    pub sampling: ProviderSampling,
+    /// Whether its model goes on from the beginning of an answer.
+    pub has_answer_prefix: bool,
+    /// Fields that are sent with every request beside ours.
+    pub extra: Map<String, Value>,
     pub head_timeout: Duration,
     pub idle_timeout: Duration,
     /// Whether it answers for models that GitLab names by this kind of provider.
@@ -46,6 +55,11 @@ impl Provider {
             max_tokens: Self::MAX_TOKENS,
             context_tokens: Self::CONTEXT_TOKENS,
             infill: ProviderInfill::Auto,
+            place: Place::Anywhere,
+            credentials: Credentials::Key,
+            sampling: ProviderSampling::Either,
+            has_answer_prefix: false,
+            extra: Map::new(),
             head_timeout: Self::HEAD_TIMEOUT,
             idle_timeout: Self::IDLE_TIMEOUT,
             by_identifier: false,
@@ -68,6 +82,25 @@ pub enum ProviderKind {
     Azure,
     BedrockMantle,
     Anthropic,
+    /// Another of us.
+    Sconce,
+    Bedrock,
+    Vertex,
+    /// Another AI gateway of GitLab's kind.
+    Gitlab,
+}
+
+/// Which of temperature and `top_p` a model takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderSampling {
+    Both,
+    #[default]
+    Either,
+    Neither,
+}
+
+impl ProviderSampling {
+    pub const NAMED: &[(&str, Self)] = &[("both", Self::Both), ("either", Self::Either), ("neither", Self::Neither)];
 }
 
 impl ProviderKind {
@@ -83,6 +116,10 @@ impl ProviderKind {
         ("azure", Self::Azure),
         ("bedrock_mantle", Self::BedrockMantle),
         ("anthropic", Self::Anthropic),
+        ("sconce", Self::Sconce),
+        ("bedrock", Self::Bedrock),
+        ("vertex", Self::Vertex),
+        ("gitlab", Self::Gitlab),
     ];
 
     /// Its address, where everybody has the same.
@@ -98,17 +135,32 @@ impl ProviderKind {
             | Self::Nim
             | Self::Ollama
             | Self::Azure
-            | Self::BedrockMantle => None,
+            | Self::BedrockMantle
+            | Self::Sconce
+            | Self::Bedrock
+            | Self::Vertex
+            | Self::Gitlab => None,
         }
     }
 
     /// Whether it takes raw text, which markers around code are.
     pub fn has_completions(self) -> bool {
         match self {
-            Self::Vllm | Self::Sglang | Self::LlamaCpp | Self::Nim | Self::Ollama | Self::Fireworks | Self::OpenAi => {
-                true
-            }
-            Self::Mistral | Self::Azure | Self::BedrockMantle | Self::Anthropic => false,
+            Self::Vllm
+            | Self::Sglang
+            | Self::LlamaCpp
+            | Self::Nim
+            | Self::Ollama
+            | Self::Fireworks
+            | Self::OpenAi
+            | Self::Sconce => true,
+            Self::Mistral
+            | Self::Azure
+            | Self::BedrockMantle
+            | Self::Anthropic
+            | Self::Bedrock
+            | Self::Vertex
+            | Self::Gitlab => false,
         }
     }
 
@@ -117,10 +169,15 @@ impl ProviderKind {
         match self {
             Self::Fireworks => &["fireworks_ai"],
             Self::Azure => &["azure"],
+            Self::Bedrock => &["bedrock"],
             Self::BedrockMantle => &["bedrock", "bedrock_mantle"],
+            Self::Vertex => &["vertex_ai"],
+            Self::Gitlab => &["gitlab"],
             Self::Anthropic => &["anthropic"],
             Self::Mistral => &["mistral", "codestral"],
-            Self::OpenAi | Self::Vllm | Self::Sglang | Self::LlamaCpp | Self::Nim | Self::Ollama => &["custom_openai"],
+            Self::OpenAi | Self::Vllm | Self::Sglang | Self::LlamaCpp | Self::Nim | Self::Ollama | Self::Sconce => {
+                &["custom_openai"]
+            }
         }
     }
 }

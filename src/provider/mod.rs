@@ -24,6 +24,7 @@ mod retry_after;
 mod text;
 mod vertex;
 
+pub use answer::Sign;
 pub use anthropic::{Anthropic, AnthropicSampling, AnthropicSettings};
 pub use bedrock::{Bedrock, BedrockSampling, BedrockSettings, bedrock_address};
 pub use credentials::{

@@ -7,6 +7,7 @@ use crate::domain::LaneName;
 use crate::egress::SettingsError;
 use crate::engine::{LoadError, MemoryError};
 use crate::http::TlsFileError;
+use crate::provider::CredentialError;
 use crate::route::RouteError;
 use crate::route::policy::PolicyError;
 use kernels::gpu::GpuError;
@@ -29,6 +30,10 @@ pub enum ServeError {
     Routes(#[from] RouteError),
     #[error("route {name}: {source}")]
     Route { name: String, source: PolicyError },
+    #[error("providers.{provider}: {source}")]
+    Credentials { provider: String, source: CredentialError },
+    #[error("providers.{provider}: no project is named that pays, and its credentials name none: set `project`")]
+    NoProject { provider: String },
     #[error("providers.{provider}.infill names the card {card:?}, which has no markers for infilling; known: {known}")]
     NoInfillCard { provider: String, card: String, known: String },
     #[error("there is no lane {lane}: `sconce check-config` names those there are")]

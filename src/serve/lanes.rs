@@ -118,7 +118,7 @@ pub fn policy_settings(config: &Config, route: &config::Route) -> PolicySettings
 
 /// The door to providers and to nobody else.
 pub fn provider_door(config: &Config) -> Result<Egress, ServeError> {
-    super::gitlab::door(config, config.providers.iter().map(|provider| provider.url.clone()).collect())
+    super::gitlab::door(config, super::providers::allowed(config))
 }
 
 /// Every model of a provider that a route leads to, without policies around it: for looking whether it answers.

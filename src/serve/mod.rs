@@ -3,6 +3,7 @@
 //! Knows every room. Holds what belongs to the process as a whole: the log, signals, the banner.
 
 mod banner;
+mod clouds;
 mod error;
 mod gitlab;
 mod gpu_limits;

@@ -1,18 +1,15 @@
 //! Providers out of the configuration, each behind the one door, each with what is known of its health.
 
+use super::clouds::{self, Opened};
 use super::error::ServeError;
 use super::lanes::{host, policy_settings};
 use crate::catalog::{Card, Catalog, Part};
 use crate::config::{self, Config, ProviderInfill, ProviderKind, Route};
 use crate::domain::{Generate, LaneName, ModelInfo};
 use crate::egress::Egress;
-use crate::provider::{
-    Anthropic, AnthropicSampling, AnthropicSettings, Endpoint, Habits, InfillForm, InfillPart, InfillTemplate, Key,
-    Kind, OpenAiCompatible, OpenAiSettings, Patience, Remote,
-};
+use crate::provider::{InfillForm, InfillPart, InfillTemplate, Key, Patience, Remote};
 use crate::route::policy::{BreakerSettings, Candidate, Guard, Policy, RemoteRule, RouteMetrics};
 use crate::route::{Lane, Named, Outside};
-use serde_json::Map;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +27,8 @@ struct Inner {
     metrics: Arc<RouteMetrics>,
     /// Shared by all routes to a model of a provider.
     guards: Mutex<BTreeMap<LaneName, Guard>>,
+    /// By the providers' names.
+    opened: BTreeMap<String, Opened>,
     /// The address of a call to what its lanes are called.
     endpoints: BTreeMap<String, String>,
 }
@@ -40,13 +39,16 @@ impl Providers {
         for provider in &config.providers {
             check_card(provider, catalog)?;
         }
-        let named = config.providers.iter().map(|provider| provider.url.clone());
-        let allowed = named.chain(config.egress.request_endpoints.iter().cloned()).collect();
-        let egress = super::gitlab::door(config, allowed)?;
+        let mut doors = allowed(config);
+        doors.extend(config.egress.request_endpoints.iter().cloned());
+        let egress = super::gitlab::door(config, doors)?;
+        let named = config.providers.iter();
+        let opened = named.map(|provider| Ok((provider.name.clone(), clouds::endpoint(provider, &egress)?)));
+        let opened = opened.collect::<Result<_, ServeError>>()?;
         let endpoints = config.egress.request_endpoints.iter();
         let endpoints = endpoints.map(|endpoint| (endpoint.clone(), host(endpoint))).collect();
         let (config, catalog, guards) = (config.clone(), catalog.clone(), Mutex::default());
-        Ok(Self(Arc::new(Inner { config, catalog, egress, metrics, guards, endpoints })))
+        Ok(Self(Arc::new(Inner { config, catalog, egress, metrics, guards, opened, endpoints })))
     }
 
     /// Whether calls may reach models that the configuration does not name.
@@ -59,23 +61,21 @@ impl Providers {
         let provider = self.0.config.providers.iter().find(|provider| provider.name == lane.provider());
         let provider = provider.ok_or_else(|| ServeError::NoSuchLane { lane: lane.clone() })?;
         let guard = self.guard(lane, provider.failures_max, usize::MAX).expect("there is no limit");
-        let key = provider.api_key.as_ref().map(|key| Key::new(key.reveal().to_owned()));
-        let endpoint = Endpoint::new(&provider.url, key);
-        Ok(self.open(provider, endpoint, lane.clone(), guard))
+        self.open(provider, &self.0.opened[&provider.name], lane.clone(), guard)
     }
 
     /// A lane, and what callers may know of it.
     fn open(
         &self,
         provider: &config::Provider,
-        endpoint: Endpoint,
+        opened: &Opened,
         lane: LaneName,
         guard: Guard,
-    ) -> (ModelInfo, Candidate) {
+    ) -> Result<(ModelInfo, Candidate), ServeError> {
         let Inner { egress, catalog, .. } = &*self.0;
         let remote = Remote {
             name: Arc::from(provider.name.as_str()),
-            endpoint,
+            endpoint: opened.endpoint.clone(),
             model: lane.model().to_owned(),
             max_tokens: provider.max_tokens.get(),
             patience: Patience {
@@ -91,23 +91,12 @@ impl Providers {
             context_tokens: provider.context_tokens.get(),
             vocab_size: 0,
             parameters: 0,
-            has_infill: infill != InfillForm::None,
+            has_infill: infill != InfillForm::None || clouds::has_own_infill(provider),
             has_chat: true,
             created: 0,
         };
-        let generate: Arc<dyn Generate> = match kind(provider.kind) {
-            Some(kind) => {
-                let settings = OpenAiSettings { remote, habits: Habits::of(kind), infill, extra: Map::new() };
-                let lane = OpenAiCompatible::new(egress.clone(), settings);
-                Arc::new(if provider.has_affinity { lane.with_affinity() } else { lane })
-            }
-            None => {
-                let settings =
-                    AnthropicSettings { remote, sampling: AnthropicSampling::default(), has_answer_prefix: false };
-                Arc::new(Anthropic::new(egress.clone(), settings))
-            }
-        };
-        (info, Candidate { name: lane, lane: generate, guard })
+        let generate: Arc<dyn Generate> = clouds::lane(provider, egress.clone(), remote, opened, infill)?;
+        Ok((info, Candidate { name: lane, lane: generate, guard }))
     }
 
     /// What is known of the lane's health; `None` where one more would be too many.
@@ -126,10 +115,11 @@ impl Providers {
     }
 
     /// A lane of its own for a call. That it may leave this machine was said by the setting that let it come here.
-    fn alone(&self, provider: &config::Provider, endpoint: Endpoint, model: &str) -> Option<Lane> {
+    fn alone(&self, provider: &config::Provider, opened: &Opened, model: &str) -> Option<Lane> {
         let lane = LaneName::remote(&provider.name, model);
         let guard = self.guard(&lane, provider.failures_max, UNNAMED_LANES_MAX)?;
-        let (info, candidate) = self.open(provider, endpoint, lane, guard);
+        let opened = self.open(provider, opened, lane, guard);
+        let (info, candidate) = opened.inspect_err(|error| tracing::error!("{error}")).ok()?;
         let route = Route { remote: Some(RemoteRule::Always), ..Route::default() };
         let settings = policy_settings(&self.0.config, &route);
         let policy = Policy::new(vec![candidate], settings, self.0.metrics.clone()).ok()?;
@@ -144,10 +134,10 @@ impl Outside for Providers {
         let (address, name) = self.0.endpoints.get_key_value(address)?;
         // What the operator says of this address, if he says anything: how it is spoken to, and what it holds.
         let known = self.0.config.providers.iter().find(|provider| provider.url == *address);
-        let provider = known.cloned().map(|provider| config::Provider { api_key: None, ..provider });
+        let provider = known.cloned();
         let provider = provider.unwrap_or_else(|| config::Provider::at_endpoint(name, address));
         let key = named.api_key.map(|key| Key::new(key.to_owned()));
-        self.alone(&provider, Endpoint::new(address, key), named.model)
+        self.alone(&provider, &Opened::with_key(address, key), named.model)
     }
 
     fn by_prefix(&self, named: Named<'_>) -> Option<Lane> {
@@ -156,9 +146,14 @@ impl Outside for Providers {
             provider.by_identifier && (provider.name == prefix || provider.kind.identifier_prefixes().contains(&prefix))
         };
         let provider = self.0.config.providers.iter().find(answers)?;
-        let key = provider.api_key.as_ref().map(|key| Key::new(key.reveal().to_owned()));
-        self.alone(provider, Endpoint::new(&provider.url, key), named.model)
+        self.alone(provider, &self.0.opened[&provider.name], named.model)
     }
+}
+
+/// Addresses of providers, and of whoever gives out their tokens.
+pub fn allowed(config: &Config) -> Vec<String> {
+    let of = |provider: &config::Provider| [vec![provider.url.clone()], clouds::addresses(provider)].concat();
+    config.providers.iter().flat_map(of).collect()
 }
 
 fn check_card(provider: &config::Provider, catalog: &Catalog) -> Result<(), ServeError> {
@@ -171,29 +166,15 @@ fn check_card(provider: &config::Provider, catalog: &Catalog) -> Result<(), Serv
     Err(ServeError::NoInfillCard { provider: provider.name.clone(), card: name.clone(), known })
 }
 
-/// `None` is Anthropic, which has a protocol of its own.
-fn kind(kind: ProviderKind) -> Option<Kind> {
-    Some(match kind {
-        ProviderKind::OpenAi => Kind::OpenAi,
-        ProviderKind::Vllm => Kind::Vllm,
-        ProviderKind::Sglang => Kind::Sglang,
-        ProviderKind::LlamaCpp => Kind::LlamaCpp,
-        ProviderKind::Nim => Kind::Nim,
-        ProviderKind::Ollama => Kind::Ollama,
-        ProviderKind::Mistral => Kind::Mistral,
-        ProviderKind::Fireworks => Kind::Fireworks,
-        ProviderKind::Azure => Kind::Azure,
-        ProviderKind::BedrockMantle => Kind::BedrockMantle,
-        ProviderKind::Anthropic => return None,
-    })
-}
-
 fn infill(provider: &config::Provider, model: &str, catalog: &Catalog) -> InfillForm {
     let card = match &provider.infill {
         ProviderInfill::None => return InfillForm::None,
         ProviderInfill::Suffix => return InfillForm::Suffix,
         ProviderInfill::Fim => return InfillForm::Fim,
         ProviderInfill::Card(name) => catalog.card(name),
+        ProviderInfill::Auto if provider.kind == ProviderKind::Vertex && model.starts_with("codestral") => {
+            return InfillForm::Fim;
+        }
         ProviderInfill::Auto if !provider.kind.has_completions() => None,
         ProviderInfill::Auto => catalog.served_as(model),
     };

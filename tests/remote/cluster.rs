@@ -1,5 +1,7 @@
 //! A server of OpenAI's API on a port of its own, of which a test decides how it feels.
 
+use aws_smithy_eventstream::frame::write_message_to;
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +11,8 @@ use std::thread;
 #[derive(Clone, Copy, Debug)]
 pub enum Mood {
     Answer,
+    /// As Bedrock's `ConverseStream` does.
+    Converse,
     Refuse(u16, &'static str),
 }
 
@@ -78,13 +82,15 @@ impl Shared {
             self.requests.lock().expect("no test panics with it").push(request);
             let mood = *self.mood.lock().expect("no test panics with it");
             let reply = match mood {
-                Mood::Answer => answer(),
+                Mood::Answer => answer().into_bytes(),
+                Mood::Converse => converse(),
                 Mood::Refuse(status, body) => format!(
                     "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
-                ),
+                )
+                .into_bytes(),
             };
-            if writer.write_all(reply.as_bytes()).is_err() {
+            if writer.write_all(&reply).is_err() {
                 return;
             }
         }
@@ -102,6 +108,27 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<String> {
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     Some(head + &String::from_utf8_lossy(&body))
+}
+
+/// Binary frames of AWS's event stream.
+fn converse() -> Vec<u8> {
+    let mut body = Vec::new();
+    for (kind, payload) in [
+        ("messageStart", r#"{"role":"assistant"}"#),
+        ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":"from bedrock"}}"#),
+        ("contentBlockStop", r#"{"contentBlockIndex":0}"#),
+        ("messageStop", r#"{"stopReason":"end_turn"}"#),
+        ("metadata", r#"{"usage":{"inputTokens":7,"outputTokens":2,"totalTokens":9}}"#),
+    ] {
+        let header = |name: &'static str, value: &str| Header::new(name, HeaderValue::String(value.to_owned().into()));
+        let message = Message::new(payload.as_bytes())
+            .add_header(header(":message-type", "event"))
+            .add_header(header(":event-type", kind))
+            .add_header(header(":content-type", "application/json"));
+        write_message_to(&message, &mut body).expect("a message of a few bytes");
+    }
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\n";
+    [format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes(), body].concat()
 }
 
 fn answer() -> String {

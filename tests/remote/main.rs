@@ -50,6 +50,34 @@ fn a_model_that_cannot_answer_is_stood_in_for_and_everybody_is_told() {
 }
 
 #[test]
+fn bedrock_stands_in_with_two_lines() {
+    let cluster = Cluster::start();
+    cluster.set(Mood::Converse);
+    let settings = format!(
+        "[providers.aws]\nkind = \"bedrock\"\nregion = \"eu-central-1\"\nurl = \"{}\"\napi_key = \"bedrock-key\"\n\
+         [models.talker]\nlonger_elsewhere = true\n\
+         lanes = [\"local:sconce\", \"aws:eu.anthropic.claude-sonnet-4:0\"]\nremote = \"on_failure\"\n",
+        cluster.url()
+    );
+    let sconce = Sconce::start(&settings, &[]);
+    let question = "why? ".repeat(2000);
+    let ask = format!(
+        r#"{{"model":"talker","messages":[{{"role":"user","content":"{question}"}}],"max_tokens":8,"temperature":0.5}}"#
+    );
+    let answer = sconce.post("/v1/chat/completions", &ask);
+    let (lane, passed) = (answer.header("x-sconce-lane"), answer.header("x-sconce-passed"));
+    assert_eq!((answer.status, lane), (200, Some("aws:eu.anthropic.claude-sonnet-4:0")), "{answer:?}");
+    assert_eq!(passed, Some("local:sconce;too_long"));
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "from bedrock");
+    assert_eq!(answer.json()["usage"]["prompt_tokens"], 7);
+    let asked = cluster.last();
+    assert!(asked.contains("/model/eu.anthropic.claude-sonnet-4%3A0/converse-stream"), "{asked}");
+    assert!(asked.contains("Bearer bedrock-key"), "{asked}");
+    let log = sconce.stop();
+    assert!(log.contains(r#""passed":"local:sconce;too_long""#) && !log.contains("bedrock-key"), "{log}");
+}
+
+#[test]
 fn an_unwell_cluster_is_named_and_its_words_stay_with_it() {
     let cluster = Cluster::start();
     let sconce = Sconce::start(&settings(&cluster), &[]);

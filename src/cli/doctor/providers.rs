@@ -63,8 +63,8 @@ async fn checks(
 
 /// Whether anybody is there: what goes wrong on the way is told apart here, and says what to do.
 async fn reachable(provider: &Provider, door: &Egress) -> Check {
-    let url = format!("{}/models", provider.url);
-    let ask = Ask { method: Method::Get, url: &url, headers: &[], body: None, timeout: REACH_TIMEOUT };
+    let url = provider.url.split('?').next().unwrap_or(&provider.url);
+    let ask = Ask { method: Method::Get, url, headers: &[], body: None, timeout: REACH_TIMEOUT };
     match door.open(ask, REACH_TIMEOUT).await {
         Ok(answer) => ok(REACHABLE, format!("answers, with status {} where no key is shown", answer.status)),
         Err(error) => fail(REACHABLE, error.to_string(), format!("check `url` of [providers.{}]", provider.name)),

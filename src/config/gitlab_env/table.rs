@@ -67,7 +67,7 @@ const fn nothing(name: &'static str, why: &'static str) -> Known {
 const NO_PAGES: &str = "no pages about the API are served";
 const NO_TELEMETRY: &str = "there is no telemetry, billing or audit stream: nothing is sent anywhere";
 const NO_MODEL_SERVERS: &str = "models run in this process, so no connection to a model server exists";
-const NO_CLOUD: &str = "no cloud provider is called: models run in this process";
+const NO_CLOUD: &str = "no cloud provider is called unless a [providers.NAME] says so, with its key";
 const NO_AGENT_PLATFORM: &str =
     "the agent platform service (gRPC, port 50052) is not part of this version; leave its URL empty in GitLab";
 const NO_TRACING_SERVICE: &str = "no tracing service is called";
@@ -161,6 +161,11 @@ pub const KNOWN: &[Known] = &[
     always("LANGSMITH_TRACING_V2", "false", NO_TRACING_SERVICE),
     nothing("LANGCHAIN_*", NO_TRACING_SERVICE),
     nothing("LANGSMITH_*", NO_TRACING_SERVICE),
+    sets("AWS_REGION", "cloud.aws_region"),
+    sets("AWS_REGION_NAME", "cloud.aws_region"),
+    sets("AWS_BEARER_TOKEN_BEDROCK", "cloud.aws_bearer_token"),
+    sets("VERTEXAI_LOCATION", "cloud.vertex_location"),
+    sets("AIGW_GOOGLE_CLOUD_PLATFORM__SERVICE_ACCOUNT_JSON_KEY", "cloud.google_service_account"),
     nothing("AWS_*", NO_CLOUD),
     nothing("VERTEXAI_*", NO_CLOUD),
     nothing("GOOGLE_APPLICATION_CREDENTIALS", NO_CLOUD),

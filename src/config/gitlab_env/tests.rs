@@ -83,8 +83,11 @@ fn every_documented_variable_is_honoured_or_answered() {
         ("SSL_CERT_FILE", "/ca.pem", "tls.extra_ca_files = /ca.pem"),
         ("AWS_ACCESS_KEY_ID", "x", "no cloud provider"),
         ("AWS_SECRET_ACCESS_KEY", "x", "no cloud provider"),
-        ("AWS_REGION", "x", "no cloud provider"),
-        ("VERTEXAI_LOCATION", "x", "no cloud provider"),
+        ("AWS_REGION", "x", "cloud.aws_region = x"),
+        ("AWS_REGION_NAME", "x", "cloud.aws_region = x"),
+        ("AWS_BEARER_TOKEN_BEDROCK", "sesame", "cloud.aws_bearer_token = (hidden)"),
+        ("VERTEXAI_LOCATION", "x", "cloud.vertex_location = x"),
+        ("AIGW_GOOGLE_CLOUD_PLATFORM__SERVICE_ACCOUNT_JSON_KEY", "{}", "cloud.google_service_account = (hidden)"),
         ("HF_HUB_OFFLINE", "0", "ever downloaded"),
         ("LANGSMITH_TRACING_V2", "true", "no tracing service"),
         ("ENABLE_DUO_WORKFLOW_SERVICE", "true", "agent platform"),
@@ -156,7 +159,7 @@ fn unknown_variables_are_answered_and_ignored() {
 
 #[test]
 fn foreign_variables_are_no_news_to_a_server_without_gitlab() {
-    let variables = [("AWS_REGION", "x"), ("PORT", "1"), ("DUO_WORKFLOW_AUTH__ENABLED", "false"), ("AIGW_ZEBRA", "x")];
+    let variables = [("AWS_PROFILE", "x"), ("PORT", "1"), ("DUO_WORKFLOW_AUTH__ENABLED", "false"), ("AIGW_ZEBRA", "x")];
     let config = resolve(&Environment::from(variables), None, &[]).config.expect("valid");
     let named: Vec<&str> = config.notices.iter().map(|notice| notice.variable.as_str()).collect();
     assert_eq!(named, ["DUO_WORKFLOW_AUTH__ENABLED", "AIGW_ZEBRA"]);

@@ -1,3 +1,4 @@
+mod clouds;
 mod gateway;
 mod routing;
 
