@@ -2,7 +2,7 @@
 //! the same provider behind a route, in turns.
 //!
 //! Workload: chats of about 4 kB answered by 32 tokens, one a millisecond, over loopback; provider, gateway and clients
-//! in one process on two threads. First as fast as 16 clients can, through the gateway; then open loop: requests begin at
+//! in one process on two threads. First as fast as 64 clients can, through the gateway; then open loop: requests begin at
 //! seeded random moments (exponential gaps) at half of that rate whether or not earlier ones have ended, and their times
 //! count from the moment they were due. Slices of both kinds in turns, quantiles over all slices of a kind. `--json`
 //! prints one JSON object instead of the table.
@@ -36,7 +36,9 @@ const SEED: u64 = 7;
 const PROMPT_CHARS: usize = 4096;
 const TOKENS: usize = 32;
 const TOKEN_GAP: Duration = Duration::from_millis(1);
-const CLIENTS: usize = 16;
+const CLIENTS: usize = 64;
+/// Connections that wait for the next request.
+const SOCKETS_MAX: usize = 4096;
 const SATURATED: Duration = Duration::from_secs(4);
 const SLICE: Duration = Duration::from_secs(3);
 const SLICES: usize = 4;
@@ -114,7 +116,7 @@ async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, rate: f64, random: 
     let begun = Instant::now();
     let mut due = begun;
     let mut asking = JoinSet::new();
-    let (idle, mut free) = tokio::sync::mpsc::unbounded_channel();
+    let (idle, mut free) = tokio::sync::mpsc::channel(SOCKETS_MAX);
     while due < begun + SLICE {
         due += Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() / rate);
         sleep_until(due).await;
@@ -126,7 +128,7 @@ async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, rate: f64, random: 
             };
             let times = ask(&mut socket, &request, due).await;
             // Whoever comes next takes it; at the end nobody does.
-            drop(idle.send(socket));
+            drop(idle.try_send(socket));
             times
         });
     }

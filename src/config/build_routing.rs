@@ -215,13 +215,15 @@ impl Known {
                 false => (&self.local, lane.model()),
             };
             if !known.iter().any(|known| known == part) {
+                let what = if lane.is_remote() { "provider" } else { "local model" };
+                let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let meant = suggest(part, known.iter().map(String::as_str));
+                let meant = meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
                 reader.problem(Problem::LaneUnknown {
                     origin: origin.clone(),
                     key: key.clone(),
                     lane: lane.to_string(),
-                    what: if lane.is_remote() { "provider" } else { "local model" },
-                    known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
-                    suggestion: suggest(part, known.iter().map(String::as_str)).map(str::to_owned),
+                    hint: format!("{what}; known: {names}{meant}"),
                 });
             }
         }

@@ -102,15 +102,8 @@ pub enum Problem {
         "provider `{name}` has no address: set `url` below [providers.{name}], such as https://models.example.com/v1"
     )]
     ProviderWithoutUrl { name: String },
-    #[error("{origin}: `{key}` names {lane}, and there is no such {what}; known: {known}{}", .suggestion.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
-    LaneUnknown {
-        origin: String,
-        key: String,
-        lane: String,
-        what: &'static str,
-        known: String,
-        suggestion: Option<String>,
-    },
+    #[error("{origin}: `{key}` names {lane}, and there is no such {hint}")]
+    LaneUnknown { origin: String, key: String, lane: String, hint: String },
     #[error("{origin}: `{key}`: {reason}")]
     Route { origin: String, key: String, reason: PolicyError },
     #[error("[{key}] says nothing: set `lanes`, or `remote` to limit what the model of the call may do")]

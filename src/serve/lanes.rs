@@ -5,7 +5,7 @@ use super::error::ServeError;
 use super::providers::Providers;
 use crate::catalog::Catalog;
 use crate::config::{self, Config};
-use crate::domain::{Generate, LaneName, ModelInfo};
+use crate::domain::{LaneName, ModelInfo};
 use crate::egress::Egress;
 use crate::engine::Engine;
 use crate::route::policy::{BreakerSettings, Candidate, Guard, Policy, PolicySettings, RouteMetrics};
@@ -122,13 +122,13 @@ pub fn provider_door(config: &Config) -> Result<Egress, ServeError> {
 }
 
 /// Every model of a provider that a route leads to, without policies around it: for looking whether it answers.
-pub fn provider_lanes(config: &Config) -> Result<Vec<(LaneName, Arc<dyn Generate>)>, ServeError> {
+pub fn provider_lanes(config: &Config) -> Result<Vec<Candidate>, ServeError> {
     let catalog = Catalog::load(config.catalog.cards_dir.as_deref())?;
     let metrics = Arc::new(RouteMetrics::register(&prometheus::Registry::new())?);
     let providers = Providers::new(config, &catalog, metrics)?;
     let routes = config.routes.values().chain(config.routed_models.iter().map(|model| &model.route));
     let named: BTreeSet<&LaneName> = routes.flat_map(|route| &route.lanes).filter(|lane| lane.is_remote()).collect();
-    named.into_iter().map(|lane| Ok((lane.clone(), providers.candidate(lane)?.1.lane))).collect()
+    named.into_iter().map(|lane| Ok(providers.candidate(lane)?.1)).collect()
 }
 
 /// Who else may hear what is asked here.

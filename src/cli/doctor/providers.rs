@@ -9,6 +9,7 @@ use crate::domain::{
     SamplingParams, StopRules, UpstreamClass,
 };
 use crate::egress::{Ask, Egress, Method};
+use crate::route::policy::Candidate;
 use crate::serve;
 use futures::StreamExt as _;
 use std::sync::Arc;
@@ -34,11 +35,7 @@ pub async fn sections(config: &Config) -> Vec<Section> {
     sections
 }
 
-async fn checks(
-    provider: &Provider,
-    lanes: &[(LaneName, Arc<dyn Generate>)],
-    door: &Result<Egress, serve::ServeError>,
-) -> Vec<Check> {
+async fn checks(provider: &Provider, lanes: &[Candidate], door: &Result<Egress, serve::ServeError>) -> Vec<Check> {
     let reached = match door {
         Ok(door) => reachable(provider, door).await,
         Err(error) => fail(REACHABLE, error.to_string(), "put right what is named"),
@@ -47,8 +44,8 @@ async fn checks(
         return vec![reached];
     }
     let mut checks = vec![reached];
-    for (name, lane) in lanes.iter().filter(|(name, _)| name.provider() == provider.name) {
-        checks.push(check(name, lane.as_ref()).await);
+    for lane in lanes.iter().filter(|lane| lane.name.provider() == provider.name) {
+        checks.push(check(&lane.name, lane.lane.as_ref()).await);
     }
     if checks.len() == 1 {
         let step = format!("name {}:MODEL in `lanes` of a route or model, or take the provider out", provider.name);

@@ -269,7 +269,7 @@ fn spoken(error: &GenerateError) -> (String, bool) {
         GenerateError::Template { model, .. } => {
             (format!("the chat template of {model} does not take this conversation"), false)
         }
-        GenerateError::Exhausted(exhausted) => return spoken(&exhausted.last),
+        GenerateError::Exhausted(exhausted) => spoken(&exhausted.last),
         GenerateError::StepFailed { .. } => ("the model failed while it answered".to_owned(), false),
     }
 }
