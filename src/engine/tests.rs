@@ -1,11 +1,13 @@
 //! The worker over a device without arithmetic, at depth 0 and 1. Driven turn by turn on the test's own thread, with
 //! a clock that the test moves.
 
+mod priorities;
 mod restart;
 mod speculation;
 
 use super::fake::{FakeRunner, Fault, Ledger, next_token};
 use super::health::HealthCell;
+use super::runner::Runner;
 use super::speaker::event_channel;
 use super::supervisor::{Reports, Supervisor};
 use super::worker::{Clock, Command, Settings, Submission, Turn, Worker};
@@ -31,6 +33,14 @@ struct Bench {
     ledger: Arc<Ledger>,
     health: HealthCell,
     tokenizer: Arc<Tokenizer>,
+}
+
+/// A device, and the clock of its bench.
+struct Made {
+    runner: Box<dyn Runner>,
+    vocab_size: usize,
+    step_drafts_max: usize,
+    now_us: Arc<AtomicU64>,
 }
 
 struct Answer {
@@ -128,6 +138,19 @@ impl Bench {
         restart: Restart,
         ledger: Arc<Ledger>,
     ) -> Self {
+        let step_drafts_max = runner.step_drafts_max;
+        let (vocab_size, now_us) = (runner.vocab as usize, Arc::new(AtomicU64::new(0)));
+        let made = Made { runner: Box::new(runner), vocab_size, step_drafts_max, now_us };
+        Self::of(tokenizer, config, made, restart, ledger)
+    }
+
+    fn of(
+        tokenizer: Arc<Tokenizer>,
+        config: SchedulerConfig,
+        made: Made,
+        restart: Restart,
+        ledger: Arc<Ledger>,
+    ) -> Self {
         let scheduler = Scheduler::new(config).expect("valid");
         let (commands, receiver) = sync_channel(256);
         let metrics = EngineMetrics::register(&prometheus::Registry::new(), "fake").expect("fresh registry");
@@ -138,9 +161,8 @@ impl Bench {
             restarts: metrics.restarts.clone(),
             started: Instant::now(),
         };
-        let (vocab_size, step_drafts_max) = (runner.vocab as usize, runner.step_drafts_max);
-        let device = Supervisor::new(Box::new(runner), restart, reports).expect("a thread");
-        let now_us = Arc::new(AtomicU64::new(0));
+        let Made { runner, vocab_size, step_drafts_max, now_us } = made;
+        let device = Supervisor::new(runner, restart, reports).expect("a thread");
         let now = Arc::clone(&now_us);
         let clock: Clock = Box::new(move || now.load(Ordering::SeqCst));
         let settings =
