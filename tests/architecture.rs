@@ -67,10 +67,22 @@ const DOORS: &[Door] = &[
     Door { word: "hyper::", rooms: &["http"], reason: "connections are the business of `http`" },
     Door { word: "reqwest", rooms: &["egress"], reason: "there is one door to the network" },
     Door { word: "rusqlite", rooms: &["search"], reason: "the index is the business of `search`" },
-    Door { word: "jsonwebtoken", rooms: &["auth", "provider"], reason: "tokens are read in `auth`, and signed for clouds" },
+    Door {
+        word: "jsonwebtoken",
+        rooms: &["auth", "provider"],
+        reason: "tokens are read in `auth`, and signed for clouds",
+    },
     Door { word: "candle_core", rooms: &["nn", "checkpoint"], reason: "tensors stay where weights are loaded" },
-    Door { word: "cfg(feature", rooms: &["device", "provider"], reason: "features are chosen in `device`, `provider` and kernels" },
-    Door { word: "cfg!(feature", rooms: &["device", "provider"], reason: "features are chosen in `device`, `provider` and kernels" },
+    Door {
+        word: "cfg(feature",
+        rooms: &["device", "provider"],
+        reason: "features are chosen in `device`, `provider` and kernels",
+    },
+    Door {
+        word: "cfg!(feature",
+        rooms: &["device", "provider"],
+        reason: "features are chosen in `device`, `provider` and kernels",
+    },
     Door { word: "unsafe", rooms: &[], reason: "`unsafe` lives in kernels" },
     Door {
         word: "async ",

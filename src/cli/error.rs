@@ -49,7 +49,9 @@ pub enum CliError {
     ReportFile { path: PathBuf, source: std::io::Error },
     #[error("no place for the index is known: set state.dir or gitlab.docs_index, or name a file with --index")]
     NoDocsIndex,
-    #[error("there is nothing to export: the built-in model stays here; name models of yours in the configuration or with --model")]
+    #[error(
+        "there is nothing to export: the built-in model stays here; name models of yours in the configuration or with --model"
+    )]
     ExportNothing,
     #[error(
         "model {name} is the file {}, and vLLM serves folders of Hugging Face's format: say where the cluster finds the \
