@@ -45,9 +45,9 @@ def wait_for(url, process, seconds=120):
     raise SystemExit(f"nothing answers at {url}")
 
 
-def start_upstream(port, log):
+def start_upstream(port, arguments, log):
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(ROOT / "models/embedded/model.gguf"), "--port", str(port),
-               "--n_ctx", "1024", "--model_alias", "upstream"]
+               "--n_ctx", "1024", "--model_alias", "upstream", *arguments]
     process = subprocess.Popen(command, stdout=log, stderr=log)
     wait_for(f"http://127.0.0.1:{port}/v1/models", process)
     return process
@@ -100,8 +100,10 @@ def compare(upstream, sconce):
     results.append(check("a chat is the server's own", said[0] == said[1], said))
     streamed = "".join(part.choices[0].delta.content or "" for part in sconce.chat.completions.create(model="far", stream=True, **ask) if part.choices)
     results.append(check("a streamed chat too", streamed == said[0], [streamed, said[0]]))
-    used = [chat.usage.prompt_tokens for chat in chats]
-    results.append(check("tokens are counted over there", used[0] == used[1], used))
+    counted = [part.usage.prompt_tokens for part in upstream.chat.completions.create(
+        model="upstream", stream=True, stream_options={"include_usage": True}, **ask) if part.usage]
+    used = (counted[-1] if counted else 0, chats[1].usage.prompt_tokens)
+    results.append(check("tokens are counted as that server counts in streams, if it does", used[0] == used[1], used))
     stopped = completion(sconce, "far", stop=["\n"]).parse().choices[0].text
     results.append(check("a stop string ends it", "\n" not in stopped and texts[0].startswith(stopped), stopped))
     return results
@@ -119,13 +121,14 @@ def after_a_kill(process, sconce):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sconce")
+    parser.add_argument("upstream", nargs="*", help="further arguments of that server, behind --, such as: -- --n_ubatch 1")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder, port = pathlib.Path(folder), free_port()
         processes = []
         with open(folder / "log", "w") as log:
             try:
-                processes.append(start_upstream(port, log))
+                processes.append(start_upstream(port, arguments.upstream, log))
                 process, address = start_sconce(arguments.sconce, port, folder, log)
                 processes.append(process)
                 upstream = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-upstream", max_retries=0)
