@@ -43,6 +43,8 @@ pub struct Habits {
     /// Whether `stream_options.include_usage` is sent. Some refuse it and count unasked.
     pub asks_for_usage: bool,
     pub answer_prefix: AnswerPrefix,
+    /// The header for the milliseconds that a job still has.
+    pub deadline_header: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,7 @@ impl Habits {
         stops_max: 4,
         asks_for_usage: true,
         answer_prefix: AnswerPrefix::NotOffered,
+        deadline_header: None,
     };
 
     const VLLM: Self = Self {
@@ -97,7 +100,11 @@ impl Habits {
         match kind {
             Kind::OpenAi | Kind::Nim => Self::OPENAI,
             Kind::Vllm | Kind::Sglang => Self::VLLM,
-            Kind::Sconce => Self { answer_prefix: AnswerPrefix::NotOffered, ..Self::VLLM },
+            Kind::Sconce => Self {
+                answer_prefix: AnswerPrefix::NotOffered,
+                deadline_header: Some("x-sconce-deadline-ms"),
+                ..Self::VLLM
+            },
             // Versions before May 2026 do not know the flags and go on from a last assistant message anyway.
             Kind::LlamaCpp => Self { repetition_penalty: Some("repeat_penalty"), ..Self::VLLM },
             Kind::Ollama => Self { has_logit_bias: false, ..Self::OPENAI },

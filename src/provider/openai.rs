@@ -22,6 +22,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream::once};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct OpenAiSettings {
@@ -121,11 +122,18 @@ impl OpenAiCompatible {
     fn headers(&self, job: &Job) -> Vec<(&'static str, String)> {
         let affinity = self.has_affinity.then(|| (affinity::HEADER, affinity::affinity(job)));
         let id = ("x-request-id", job.id.to_string());
+        let millis = |deadline: Duration| deadline.as_millis().max(1).to_string();
+        let deadline = self.habits.deadline_header.zip(job.deadline.map(millis));
         let key = self.remote.endpoint.key().map(|key| match self.habits.key_header {
             KeyHeader::Bearer => ("authorization", format!("Bearer {key}")),
             KeyHeader::ApiKey => ("api-key", key.to_owned()),
         });
-        [("accept", "text/event-stream".to_owned()), id].into_iter().chain(affinity).chain(key).collect()
+        [("accept", "text/event-stream".to_owned()), id]
+            .into_iter()
+            .chain(deadline)
+            .chain(affinity)
+            .chain(key)
+            .collect()
     }
 
     fn phrase(&self, prompt: &Prompt) -> Result<Phrased, GenerateError> {

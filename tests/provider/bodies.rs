@@ -5,6 +5,7 @@ use super::{begun, chat, door, infill, job, openai, openai_settings, question, t
 use sconce::domain::{GenerateError, Job, Prompt, Role, SamplingParams, StopRules};
 use sconce::provider::{InfillForm, InfillPart, InfillTemplate, Kind, OpenAiCompatible, OpenAiSettings};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const DONE: &str = "data: [DONE]\n\n";
 
@@ -166,6 +167,26 @@ async fn keys_go_into_the_header_of_their_kind_and_nowhere_else() {
     let server = Server::streaming(DONE).await;
     let settings = openai_settings(&server, Kind::Vllm);
     assert!(!format!("{settings:?}").contains("sk-key"), "{settings:?}");
+}
+
+#[tokio::test]
+async fn a_call_keeps_its_id_its_time_and_its_company() {
+    let hurried = || Job { deadline: Some(Duration::from_millis(1500)), ..job(question()) };
+    let asked = ask(Kind::Sconce, InfillForm::None, hurried()).await.expect("an answer");
+    assert_eq!((asked.header("x-request-id"), asked.header("x-sconce-deadline-ms")), (Some("01TEST"), Some("1500")));
+    assert_eq!(asked.header("x-session-id"), None);
+    let asked = ask(Kind::Vllm, InfillForm::None, hurried()).await.expect("an answer");
+    assert_eq!((asked.header("x-request-id"), asked.header("x-sconce-deadline-ms")), (Some("01TEST"), None));
+    let server = Server::streaming(DONE).await;
+    let provider = OpenAiCompatible::new(door(&server), openai_settings(&server, Kind::Vllm)).with_affinity();
+    for _ in 0..2 {
+        tell(&provider, job(question())).await.end.expect("an answer");
+    }
+    let sessions: Vec<_> = server.asked().iter().map(|asked| asked.header("x-session-id").map(str::to_owned)).collect();
+    assert!(
+        sessions[0].as_ref().is_some_and(|session| session.len() == 32) && sessions[0] == sessions[1],
+        "{sessions:?}"
+    );
 }
 
 #[tokio::test]
