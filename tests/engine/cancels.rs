@@ -22,7 +22,8 @@ async fn ask(lane: Arc<dyn Generate>, job: Job, patience: Option<usize>) -> (End
     match patience {
         Some(0) => {
             let mut events = lane.generate(job);
-            assert!(futures::poll!(events.next()).is_pending(), "rendering takes a moment");
+            // Whether anything was heard by then depends on the threads.
+            drop(futures::poll!(events.next()));
             (End::Left, Trace::new())
         }
         Some(patience) => {
